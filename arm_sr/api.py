@@ -1,0 +1,306 @@
+"""`Upscaler`: the only place that wires the stages together."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from . import calibration
+from .backends import Backend, open_backend
+from .cost import CostTable
+from .edges import patch_scores
+from .errors import ArtefactError, ModelError, UsageError
+from .lut import EdgeTable
+from .models import list_models, load_model
+from .patches import Grid
+from .report import heat_map, statistics
+from .scheduler import Budget, Plan
+from .scheduler.policy import eta_rule, parse_eta
+from .scheduler.solver import rank_upgrades, solve
+from .scheduler.tiles import Tiles, merge
+from .stitch import Rendered, interpolate, run_plan
+
+OBJECTIVES = ("mse", "psnr")
+"""`mse`: least total squared error; `psnr`: ARM's, the best mean of the PSNRs of the patches."""
+DEFAULT_MODEL = "plain-x4"
+
+
+@dataclass(frozen=True)
+class Result:
+    """An upscaled picture and how it came about."""
+
+    image: np.ndarray
+    """Same dtype and channels as the input, `scale` times its sides."""
+    plan: Plan
+    """What was computed where."""
+    stats: dict[str, Any]
+    """The report that `--json` writes; its `time_ms` has `plan`, `infer`, `stitch`, `total`."""
+
+    def heatmap(self) -> np.ndarray:
+        """Where the compute went: uint8 RGB, height and width of `image`, one colour a branch."""
+        return heat_map(self.image, self.plan)
+
+
+class Upscaler:
+    """A model, its table and an engine, ready for any number of pictures.
+
+    Args:
+        model: name of a model that comes with the package, or a model directory.
+        backend: `auto`, `onnxruntime` or `pytorch`.
+        lut: edge-to-PSNR table to use instead of the model's own.
+        cost: cost table (JSON) to use instead of MACs; `%` is then a share of its largest sub-net.
+        progress: called with the LR pixels of each finished batch of tiles.
+
+    Raises:
+        ModelError, ArtefactError, UsageError, BackendError: what is missing, damaged or unknown.
+    """
+
+    def __init__(self, model: str | Path = DEFAULT_MODEL, *, backend: str = "auto", lut: str | Path | None = None,
+                 cost: str | Path | None = None, progress: Callable[[int], None] | None = None) -> None:  # fmt: skip
+        self.card = load_model(str(model))
+        self.backend: Backend = open_backend(backend, self.card)
+        self.table = EdgeTable.for_model(self.card, None if lut is None else Path(lut))
+        self._given_cost = None if cost is None else CostTable.load(Path(cost), self.card)
+        self._macs = CostTable.of_macs(self.card)
+        self.progress = progress
+
+    @property
+    def scale(self) -> int:
+        """Upscaling factor."""
+        return self.card.scale
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Names of the branches, `bicubic` first, cheapest to dearest."""
+        return self.card.branches
+
+    @cached_property
+    def measured_cost(self) -> CostTable:
+        """Milliseconds of every branch on this machine: from the cache, else measured now."""
+        return calibration.cached_or_measured(self.card, self.backend)
+
+    def plan(self, image: np.ndarray, budget: str | float | Budget | None = None, *, eta: str | float | None = None,
+             width: str | None = None, objective: str | None = None) -> Plan:  # fmt: skip
+        """Decide what to compute, without computing it; arguments and errors as in `upscale`."""
+        given = [name for name, value in (("budget", budget), ("eta", eta), ("width", width)) if value is not None]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} exclude each other")
+        if objective is not None and objective not in OBJECTIVES:
+            raise UsageError(f"unknown objective '{objective}'; there are {', '.join(OBJECTIVES)}")
+        rgb = to_rgb8(check_image(image))
+        grid = Grid(*rgb.shape[:2], self.table.patch)
+        rows = self.table.bins_of(patch_scores(rgb, grid, self.table.score)).ravel()
+        columns = [self.table.branches.index(name) for name in self.branches]
+        psnr, mse = self.table.psnr[rows][:, columns], self.table.mse[rows][:, columns]
+        if eta is not None:
+            if objective == "mse":
+                raise UsageError("eta means the psnr objective; leave --objective out or use a budget")
+            table = self._given_cost or self._macs
+            per_patch = table.per_call + table.per_pixel * grid.patch**2
+            chosen = eta_rule(psnr, per_patch / per_patch[-1], parse_eta(eta))
+            return self._finish(grid, chosen, mse, table, "eta", str(eta), "psnr")
+        objective = objective or "mse"
+        if width is not None:
+            if width not in self.branches:
+                raise ModelError(f"unknown branch '{width}' of {self.card.name}; there are {', '.join(self.branches)}")
+            chosen = np.full(grid.areas.size, self.branches.index(width))
+            return self._finish(grid, chosen, mse, self._macs, "width", width, objective)
+        limit = Budget.parse("max" if budget is None else budget)
+        if limit.kind == "max":
+            chosen = np.full(grid.areas.size, len(self.branches) - 1)
+            return self._finish(grid, chosen, mse, self._macs, "max", limit.text, objective)
+        return self._within(limit, objective, grid, psnr, mse)
+
+    def _within(self, limit: Budget, objective: str, grid: Grid, psnr: np.ndarray, mse: np.ndarray) -> Plan:
+        """The plan that spends `limit` best."""
+        areas = grid.areas.ravel()
+        table = self._cost_table(limit)
+        most = limit.value * (table.one_pass(-1, int(areas.sum())) if limit.kind == "share" else 1.0)
+        interpolation = table.one_pass(0, int(areas.sum()))
+        error = mse * areas[:, None] if objective == "mse" else -psnr
+
+        def fits(branches: np.ndarray) -> bool:
+            tiles = self._tiles(grid, branches, table)
+            return tiles.cost(table) + (interpolation if (branches == 0).any() else 0.0) <= most
+
+        chosen = solve(rank_upgrades(error, np.outer(areas, table.per_pixel)), len(areas), fits)
+        for branch in range(1, len(self.branches)):
+            # One sub-net everywhere needs no halo, and is often the best that fits a large budget.
+            uniform = np.full(len(areas), branch)
+            if _total(error, uniform) < _total(error, chosen) and fits(uniform):
+                chosen = uniform
+        note = ""
+        if not chosen.any() and interpolation > most:
+            note = (
+                f"the budget of {limit.text} is below the cost of interpolation, "
+                f"{interpolation:.2f} {table.unit}: the picture is interpolated"
+            )
+        return self._finish(grid, chosen, mse, table, limit.kind, limit.text, objective, note)
+
+    def _cost_table(self, limit: Budget) -> CostTable:
+        """The costs that a budget of this kind counts."""
+        if limit.kind == "share":
+            return self._given_cost or self._macs
+        if limit.kind == "macs":
+            return self._macs
+        if self._given_cost is None:
+            return self.measured_cost
+        if self._given_cost.unit != "ms":
+            raise UsageError(f"a budget of {limit.text} needs a cost table in ms, the given one is in MACs")
+        return self._given_cost
+
+    def _tiles(self, grid: Grid, branches: np.ndarray, table: CostTable) -> Tiles:
+        return merge(branches.reshape(grid.shape), grid, self.card.halo, table)
+
+    def _finish(self, grid: Grid, branches: np.ndarray, mse: np.ndarray, table: CostTable, kind: str,
+                requested: str, objective: str, note: str = "") -> Plan:  # fmt: skip
+        tiles = self._tiles(grid, branches, table)
+        areas = grid.areas.ravel()
+        pixels = int(areas.sum())
+        interpolation = table.one_pass(0, pixels) if (branches == 0).any() else 0.0
+        return Plan(
+            model=self.card.name,
+            model_sha256=self.card.sha256,
+            scale=self.scale,
+            branches=self.branches,
+            grid=grid,
+            branch_map=branches.reshape(grid.shape),
+            tiles=tiles,
+            kind=kind,
+            requested=requested,
+            objective=objective,
+            cost=tiles.cost(table) + interpolation,
+            cost_largest=table.one_pass(-1, pixels),
+            unit=table.unit,
+            macs=tiles.cost(self._macs),
+            macs_largest=self._macs.one_pass(-1, pixels),
+            predicted_mse=_total(mse * areas[:, None], branches) / pixels,
+            note=note,
+        )
+
+    def upscale(self, image: np.ndarray, budget: str | float | Budget | None = None, *,
+                eta: str | float | None = None, width: str | None = None, objective: str | None = None,
+                plan: Plan | None = None) -> Result:  # fmt: skip
+        """Upscale one picture; with none of `budget`, `eta`, `width` and `plan` the largest sub-net runs everywhere.
+
+        Args:
+            image: uint8 or uint16: RGB (H, W, 3), RGBA (H, W, 4) or grey (H, W), at least 1x1. Alpha is
+                interpolated. 16-bit pictures are interpolated, and the sub-nets add their 8-bit difference.
+            budget: `40%` or 0.4 of one pass of the largest sub-net, `2.5GMAC`, `150ms` or `max`.
+            eta: trade-off of ARM's rule, a number or `best`.
+            width: one branch everywhere, such as `w32` or `bicubic`.
+            objective: what a budget minimises, `mse` (default) or `psnr`.
+            plan: a plan to replay instead of making one.
+
+        Raises:
+            BudgetError, ModelError, UsageError: an argument is wrong.
+            ArtefactError: the plan does not belong to the model or picture.
+        """
+        begun = time.perf_counter()
+        image = check_image(image)
+        if plan is None:
+            plan = self.plan(image, budget, eta=eta, width=width, objective=objective)
+        elif any(value is not None for value in (budget, eta, width, objective)):
+            raise UsageError("a plan to replay excludes budget, eta, width and objective")
+        else:
+            self._check_belongs(plan, image)
+        planned = time.perf_counter()
+        for branch in np.unique(plan.tiles.branch):
+            self.backend.load(self.branches[branch])
+        loaded = time.perf_counter()
+        sr, rendered = self._render(plan, image)
+        done = time.perf_counter()
+        time_ms = {
+            "plan": 1e3 * (planned - begun),
+            "load": 1e3 * (loaded - planned),
+            "infer": rendered.infer_ms,
+            "stitch": 1e3 * (done - loaded) - rendered.infer_ms,
+            "total": 1e3 * (done - begun),
+        }
+        macs = float(rendered.pixels @ self._macs.per_pixel)
+        stats = statistics(
+            plan, macs=macs, time_ms=time_ms, backend=self.backend.name, precision=self.backend.precision
+        )
+        return Result(sr, plan, stats)
+
+    def _check_belongs(self, plan: Plan, image: np.ndarray) -> None:
+        if (plan.grid.height, plan.grid.width) != image.shape[:2]:
+            raise ArtefactError(
+                f"the plan is for {plan.grid.width}x{plan.grid.height} pixels, not {image.shape[1]}x{image.shape[0]}"
+            )
+        if plan.model_sha256 != self.card.sha256 or plan.branches != self.branches:
+            raise ArtefactError(f"the plan was made for model '{plan.model}', not for this '{self.card.name}'")
+
+    def _render(self, plan: Plan, image: np.ndarray) -> tuple[np.ndarray, Rendered]:
+        """Run the plan and bring the result to the dtype and channels of `image`."""
+        colour = image[..., :3] if image.ndim == 3 else image
+        rgb = to_rgb8(image)
+        rendered = run_plan(plan, rgb, self.backend, self.progress)
+        sr = rendered.image
+        if image.dtype == np.uint16:
+            difference = sr.astype(np.int32) - interpolate(rgb, self.scale)
+            if image.ndim == 2:
+                difference = difference[..., 1]
+            smooth = interpolate(np.ascontiguousarray(colour), self.scale)
+            sr = np.clip(smooth + 257 * difference, 0, 65535).astype(np.uint16)
+        elif image.ndim == 2:
+            sr = cv2.cvtColor(sr, cv2.COLOR_RGB2GRAY)
+        if image.ndim == 3 and image.shape[2] == 4:
+            alpha = interpolate(np.ascontiguousarray(image[..., 3]), self.scale)
+            sr = np.dstack([sr, alpha])
+        return sr, rendered
+
+
+def _total(error: np.ndarray, branches: np.ndarray) -> float:
+    """Sum of error (patches, branches) over the chosen branches (patches,)."""
+    return float(error[np.arange(len(branches)), branches].sum())
+
+
+def check_image(image: np.ndarray) -> np.ndarray:
+    """`image` itself when it is a picture that can be upscaled, else UsageError."""
+    if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16):
+        kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
+        raise UsageError(f"a picture must be a uint8 or uint16 array, not {kind}")
+    if image.ndim not in (2, 3) or image.size == 0 or (image.ndim == 3 and image.shape[2] not in (3, 4)):
+        raise UsageError(f"a picture must be (H, W), (H, W, 3) or (H, W, 4) and not empty, not {image.shape}")
+    return image
+
+
+def to_rgb8(image: np.ndarray) -> np.ndarray:
+    """The 8-bit RGB view of a picture that tables and sub-nets see: uint8 (H, W, 3), contiguous."""
+    if image.dtype == np.uint16:
+        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if image.ndim == 2:
+        return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_GRAY2RGB)
+    return np.ascontiguousarray(image[..., :3])
+
+
+@lru_cache(maxsize=4)
+def _upscaler(model: str, backend: str) -> Upscaler:
+    return Upscaler(model, backend=backend)
+
+
+def upscale(image: np.ndarray, scale: int = 4, budget: str | float | Budget | None = None, *,
+            backend: str = "auto", **how: Any) -> np.ndarray:  # fmt: skip
+    """Upscale one picture with the model of `scale` that comes with the package.
+
+    Args and errors as in `Upscaler.upscale`; ModelError when no model has that scale.
+
+    Returns:
+        The picture, same dtype and channels, `scale` times the sides.
+    """
+    return _upscaler(model_of_scale(scale), backend).upscale(image, budget, **how).image
+
+
+def model_of_scale(scale: int) -> str:
+    """Name of the shipped model of `scale`, the default one if it has it; ModelError when there is none."""
+    scales = {name: load_model(name).scale for name in list_models()}
+    fitting = [name for name, own in scales.items() if own == scale]
+    if not fitting:
+        raise ModelError(f"no model of scale {scale}; there are {', '.join(f'{n} (x{s})' for n, s in scales.items())}")
+    return DEFAULT_MODEL if DEFAULT_MODEL in fitting else fitting[0]

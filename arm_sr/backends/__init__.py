@@ -1,0 +1,34 @@
+"""Engines that run sub-nets, by name; each is imported when it is asked for."""
+
+from importlib import import_module
+
+from ..errors import BackendError, UsageError
+from ..models import ModelCard
+from .base import Backend
+
+_MODULES = {"onnxruntime": ".onnx_runtime", "pytorch": ".pytorch"}
+BACKENDS = tuple(_MODULES)
+"""Names, the default first."""
+
+
+def open_backend(name: str, card: ModelCard) -> Backend:
+    """The engine `name` for the model `card`; `auto` is the default engine.
+
+    Raises UsageError for an unknown name, BackendError when the engine is not installed.
+    """
+    name = BACKENDS[0] if name == "auto" else name
+    if name not in _MODULES:
+        raise UsageError(f"unknown backend '{name}'; there are auto, {', '.join(BACKENDS)}")
+    try:
+        module = import_module(_MODULES[name], __name__)
+    except ImportError as error:
+        extra = getattr(error, "name", None) or name
+        package = "arm-sr[train]" if name == "pytorch" else "arm-sr"
+        raise BackendError(
+            f"backend '{name}' needs '{extra}', which is not installed: pip install '{package}'"
+        ) from error
+    backend: Backend = module.open_backend(card)
+    return backend
+
+
+__all__ = ["BACKENDS", "Backend", "open_backend"]

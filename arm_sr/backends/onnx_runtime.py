@@ -1,0 +1,49 @@
+"""ONNX Runtime on the CPU: the default engine and the reference."""
+
+import numpy as np
+import onnxruntime
+
+from ..errors import BackendError
+from ..models import ModelCard
+from .base import allowed_threads
+
+
+class OnnxRuntime:
+    """One inference session a sub-net, made on first use."""
+
+    name = "onnxruntime"
+    version: str = onnxruntime.__version__
+    precision = "fp32"
+
+    def __init__(self, card: ModelCard) -> None:
+        self._card = card
+        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+
+    def load(self, branch: str) -> None:
+        """See `Backend.load`; raises ArtefactError for a damaged file, BackendError for an unusable one."""
+        if branch in self._sessions:
+            return
+        model = self._card.subnet_bytes(branch)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = allowed_threads()
+        options.log_severity_level = 3
+        try:
+            session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the engine's exceptions have no common base
+            raise BackendError(f"{self._card.folder / self._card.subnets[branch].file}: {error}") from error
+        self._sessions[branch] = session
+
+    def run(self, branch: str, batch: np.ndarray) -> np.ndarray:
+        """See `Backend.run`."""
+        self.load(branch)
+        result: np.ndarray = self._sessions[branch].run(None, {"lr": batch})[0]
+        return result
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        self._sessions.clear()
+
+
+def open_backend(card: ModelCard) -> OnnxRuntime:
+    """ONNX Runtime for `card`."""
+    return OnnxRuntime(card)

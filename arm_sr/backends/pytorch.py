@@ -1,0 +1,49 @@
+"""PyTorch, on CUDA when there is a device: for development and GPUs."""
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from ..models import ModelCard, checked_bytes
+from ..supernet.backbones import build
+from ..supernet.export import EightBit
+from .base import allowed_threads
+
+
+class PyTorch:
+    """The sub-nets cut out of the supernet's weights."""
+
+    name = "pytorch"
+    version: str = torch.__version__
+    precision = "fp32"
+
+    def __init__(self, card: ModelCard) -> None:
+        self._card = card
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.set_num_threads(allowed_threads())
+        weights = checked_bytes(card.folder / card.supernet["file"], card.supernet["sha256"])
+        self._supernet = build(card.backbone, **card.config)
+        self._supernet.load_state_dict(safetensors.torch.load(weights))
+        self._nets: dict[str, EightBit] = {}
+
+    def load(self, branch: str) -> None:
+        """See `Backend.load`."""
+        if branch not in self._nets:
+            subnet = self._supernet.subnet(self._card.subnets[branch].width)
+            self._nets[branch] = EightBit(subnet).eval().to(self._device)
+
+    @torch.inference_mode()
+    def run(self, branch: str, batch: np.ndarray) -> np.ndarray:
+        """See `Backend.run`."""
+        self.load(branch)
+        result: np.ndarray = self._nets[branch](torch.from_numpy(batch).to(self._device)).cpu().contiguous().numpy()
+        return result
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        self._nets.clear()
+
+
+def open_backend(card: ModelCard) -> PyTorch:
+    """PyTorch for `card`."""
+    return PyTorch(card)

@@ -1,0 +1,90 @@
+"""The command `arm-sr`: one module a subcommand; heavy imports wait until one runs."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from ..errors import ArmSRError, UsageError
+from . import calibrate, evaluate, models, sweep, upscale
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence instead of the whole usage."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.exit(USAGE, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `arm-sr` with all its subcommands."""
+    parser = _Parser(
+        prog="arm-sr",
+        description="Any-time image super-resolution: upscale pictures within the compute you give.",
+        epilog="Example: arm-sr upscale photo.jpg --budget 40% --heatmap heat.png",
+    )
+    parser.add_argument("--version", action="version", version=f"arm-sr {_version()}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for module in (upscale, sweep, evaluate, calibrate, models):
+        name = module.__name__.rsplit(".", 1)[-1]
+        line = (module.__doc__ or "").strip()
+        formatter = argparse.RawDescriptionHelpFormatter
+        command = commands.add_parser(
+            name, help=line.splitlines()[0], description=line, formatter_class=formatter, allow_abbrev=False
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `arm-sr` with `argv` and return its exit status."""
+
+    def command() -> int:
+        args = build_parser().parse_args(argv)
+        status: int = args.run(args)
+        return status
+
+    return _guarded("arm-sr", command)
+
+
+def run_tool(tool: Callable[[], object]) -> None:
+    """Run the `main` of a script in tools/ with the command's errors and exit status."""
+    sys.exit(_guarded(os.path.basename(sys.argv[0]), lambda: tool() and 0 or 0))
+
+
+def _guarded(name: str, command: Callable[[], int]) -> int:
+    """Errors of arm_sr become one line on stderr and an exit status."""
+    try:
+        status = command()
+        sys.stdout.flush()
+        return status
+    except ArmSRError as error:
+        print(f"{name}: error: {error}", file=sys.stderr)
+        return USAGE if isinstance(error, UsageError) else FAILED
+    except ModuleNotFoundError as error:
+        print(f"{name}: error: this needs '{error.name}', which is not installed ({_extra_of(error.name)})", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of stdout went away; nothing more may be written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _extra_of(module: str | None) -> str:
+    """How to install what provides `module`."""
+    extra = {"matplotlib": "plot", "torch": "train", "onnx": "train", "safetensors": "train"}.get(module or "")
+    return f"pip install 'arm-sr[{extra}]'" if extra else f"pip install {module}"
+
+
+def _version() -> str:
+    try:
+        return version("arm-sr")
+    except PackageNotFoundError:
+        return "of a clone that is not installed"

@@ -1,0 +1,52 @@
+"""Options that several subcommands share."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..api import Upscaler
+
+
+def add_model(parser: argparse.ArgumentParser, default: str | None = "plain-x4") -> None:
+    """`-m`, `--lut`, `--cost`, `--backend`."""
+    parser.add_argument("-m", "--model", metavar="MODEL", default=default, help="name of a model (see arm-sr models) or a model directory")
+    parser.add_argument("--lut", type=Path, metavar="FILE", help="edge-to-PSNR table instead of the model's own")
+    parser.add_argument("--cost", type=Path, metavar="FILE", help="cost table of another device; %% is then a share of its largest sub-net")  # fmt: skip
+    parser.add_argument("--backend", default="auto", metavar="NAME", help="auto, onnxruntime or pytorch")
+
+
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """`-b`, `--eta`, `--width`, `--objective`."""
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("-b", "--budget", help="40%% or 0.4 of the largest sub-net's cost, 2.5GMAC, 150ms, or max (default)")
+    choice.add_argument("--eta", help="trade-off of ARM's rule, a number or best; larger spends more")
+    choice.add_argument("--width", metavar="W", help="one branch everywhere: bicubic, w16, ...")
+    parser.add_argument("--objective", choices=("mse", "psnr"), help="what a budget minimises: total squared error (default) or ARM's mean of patch PSNRs")  # fmt: skip
+
+
+def add_talk(parser: argparse.ArgumentParser) -> None:
+    """`-q` and `-v`."""
+    talk = parser.add_mutually_exclusive_group()
+    talk.add_argument("-q", "--quiet", action="store_true", help="print errors only")
+    talk.add_argument("-v", "--verbose", action="store_true", help="print the plan of every picture too")
+
+
+def open_upscaler(args: argparse.Namespace, model: str | None = None) -> "Upscaler":
+    """The `Upscaler` that the options ask for."""
+    from ..api import Upscaler
+
+    return Upscaler(model or args.model, backend=args.backend, lut=args.lut, cost=args.cost)
+
+
+def choice_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `Upscaler.upscale` that the options ask for, checked before any picture is read."""
+    from ..scheduler import Budget
+    from ..scheduler.policy import parse_eta
+
+    if args.budget is not None:
+        Budget.parse(args.budget)
+    if args.eta is not None:
+        parse_eta(args.eta)
+    names = ("budget", "eta", "width", "objective")
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}

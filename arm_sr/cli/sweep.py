@@ -1,0 +1,74 @@
+"""Sweep budgets or eta over pictures with ground truth: sweep.csv, sweep.json, sweep.png.
+
+LR pictures are made from the HR ones by the protocol (antialiased bicubic). Interpolation and every static
+sub-net in one pass are in the same table and plot. PSNR is given as a mean over pictures (psnr_rgb, psnr_y)
+and over all pixels (psnr_rgb_all); ms is the sum over pictures without files.
+"""
+
+import argparse
+from pathlib import Path
+
+from .options import add_model, add_talk, open_upscaler
+
+BUDGETS = "5%,10%,20%,30%,40%,50%,60%,80%,100%"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `arm-sr sweep`."""
+    parser.add_argument("folder", type=Path, metavar="HR_DIR", help="folder of ground-truth pictures")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT_DIR", help="folder for the results")
+    add_model(parser)
+    points = parser.add_mutually_exclusive_group()
+    points.add_argument("--budgets", metavar="B,B,...", help=f"budgets (default {BUDGETS})".replace("%", "%%"))
+    points.add_argument("--etas", metavar="E,E,...", help="values of eta for ARM's rule instead")
+    parser.add_argument("--arm", type=Path, metavar="LUT", help="the same budgets as ARM decides them: its table (lut/NAME.arm.json) and the psnr objective")  # fmt: skip
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each setting; the median time counts (default 3)")
+    add_talk(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the sweep and print its table; returns the exit status."""
+    from tqdm import tqdm
+
+    from ..calibration import machine
+    from ..errors import UsageError
+    from ..evaluation.sweep import settings_of, sweep, write_sweep
+    from ..imaging.folders import list_images
+    from ..scheduler import Budget
+    from ..scheduler.policy import parse_eta
+
+    if args.repeats < 1:
+        raise UsageError(f"--repeats must be 1 or more, not {args.repeats}")
+    etas = [e.strip() for e in args.etas.split(",")] if args.etas else []
+    budgets = [] if etas else [b.strip() for b in (args.budgets or BUDGETS).split(",")]
+    for eta in etas:
+        parse_eta(eta)
+    for budget in budgets:
+        Budget.parse(budget)
+    files = list_images(args.folder)
+    upscaler = open_upscaler(args)
+    arm = None
+    if args.arm:
+        from ..api import Upscaler
+
+        arm = Upscaler(args.model, backend=args.backend, lut=args.arm, cost=args.cost)
+    points = settings_of(upscaler, budgets, etas, arm)
+    with tqdm(total=len(points) * len(files), desc="sweep", unit="run", disable=True if args.quiet else None) as bar:
+        rows = sweep(points, files, args.repeats, bar.update)
+    about = {
+        "model": upscaler.card.name,
+        "data": args.folder.name,
+        "pictures": len(files),
+        "machine": machine(),
+        "backend": f"{upscaler.backend.name} {upscaler.backend.version} {upscaler.backend.precision}",
+        "repeats": args.repeats,
+    }
+    write_sweep(rows, about, args.output)
+    print(f"{about['model']} on {about['pictures']} pictures of {about['data']}; {about['backend']}; {about['machine']}")
+    print(f"{'setting':>16}  {'MACs':>6}  {'RGB all':>7}  {'RGB':>6}  {'Y':>6}  {'SSIM Y':>6}  {'ms':>8}  {'seam':>6}")
+    for row in rows:
+        print(
+            f"{row['rule'] + ' ' + row['value']:>16}  {100 * row['macs_share']:5.1f}%  {row['psnr_rgb_all']:7.3f}  "
+            f"{row['psnr_rgb']:6.3f}  {row['psnr_y']:6.3f}  {row['ssim_y']:6.4f}  {row['ms']:8.1f}  {row['seam']:6.3f}"
+        )
+    return 0

@@ -1,0 +1,182 @@
+"""Upscale pictures within a compute budget.
+
+Without -o the result is NAME_x4.EXT beside the input and must not exist yet; files named by -o, --heatmap
+and --json are replaced in one step. Exit status: 0, 1 when some pictures failed, 2 for wrong usage.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .options import add_choice, add_model, add_talk, choice_of, open_upscaler
+
+if TYPE_CHECKING:
+    from ..api import Upscaler
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `arm-sr upscale`."""
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="picture files")
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="file for one input, directory for several")
+    parser.add_argument("-s", "--scale", type=int, help="upscaling factor (default: the model's)")
+    add_model(parser, default=None)
+    add_choice(parser)
+    parser.add_argument("--heatmap", type=Path, metavar="FILE", help="write a picture of where the compute went")
+    parser.add_argument("--json", metavar="FILE|-", help="write the report, one JSON object a line; - is stdout")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and compute nothing")
+    add_talk(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Upscale every input; returns the exit status."""
+    from ..api import model_of_scale
+    from ..errors import ImageError, ModelError, UsageError
+
+    how = choice_of(args)
+    if args.heatmap and len(args.inputs) > 1:
+        raise UsageError("--heatmap takes one input, because it writes one file")
+    model = args.model or (model_of_scale(args.scale) if args.scale is not None else None)
+    upscaler = open_upscaler(args, model or "plain-x4")
+    if args.scale not in (None, upscaler.scale):
+        raise ModelError(f"model '{upscaler.card.name}' has scale {upscaler.scale}, not {args.scale}; leave -s or -m out")
+    if args.width is not None and args.width not in upscaler.branches:
+        raise ModelError(f"unknown branch '{args.width}'; model '{upscaler.card.name}' has {', '.join(upscaler.branches)}")
+    targets = _targets(args, upscaler.scale)
+    lines, failed = [], 0
+    for source, target in zip(args.inputs, targets, strict=True):
+        try:
+            lines.append(json.dumps(_one(args, upscaler, how, source, target)))
+        except ImageError as error:
+            failed += 1
+            print(f"arm-sr: error: {error}", file=sys.stderr)
+        else:
+            if args.json == "-":
+                print(lines[-1], flush=True)
+    if args.json not in (None, "-"):
+        _write(Path(args.json), "".join(line + "\n" for line in lines).encode())
+    if failed and len(args.inputs) > 1:
+        print(f"arm-sr: {failed} of {len(args.inputs)} pictures failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _targets(args: argparse.Namespace, scale: int) -> list[Path]:
+    """Output file of every input; UsageError when two are the same or one would replace an input."""
+    from ..errors import UsageError
+
+    def default_name(source: Path) -> str:
+        return f"{source.stem}_x{scale}{source.suffix or '.png'}"
+
+    if args.output is None:
+        targets = [source.with_name(default_name(source)) for source in args.inputs]
+    elif len(args.inputs) == 1 and not args.output.is_dir():
+        targets = [args.output]
+    elif args.output.exists() and not args.output.is_dir():
+        raise UsageError(f"-o {args.output} must be a directory, because there are {len(args.inputs)} inputs")
+    else:
+        targets = [args.output / default_name(source) for source in args.inputs]
+    named = [*targets, *(p for p in (args.heatmap, args.json and args.json != "-" and Path(args.json)) if p)]
+    seen: dict[Path, Path] = {}
+    for path in named:
+        place = path.resolve()
+        if place in seen:
+            raise UsageError(f"{path} would be written twice; give the outputs different names")
+        seen[place] = path
+    for source in args.inputs:
+        if source.resolve() in seen:
+            raise UsageError(f"{source} would be replaced by an output; give another name with -o")
+    return targets
+
+
+def _one(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], source: Path, target: Path) -> dict[str, Any]:
+    """Upscale `source` into `target` and return its report."""
+    from ..errors import ImageError
+    from ..imaging.io import Image, check_writable, read_image, write_image
+    from ..report import statistics
+    from ..stitch import interpolate
+
+    begun = time.perf_counter()
+    image = read_image(source)
+    read = time.perf_counter()
+    height, width = (side * upscaler.scale for side in image.pixels.shape[:2])
+    depth = {"sixteen_bit": image.pixels.dtype.itemsize == 2, "alpha": image.alpha is not None}
+    if args.dry_run:
+        plan = upscaler.plan(image.pixels, **how)
+        if args.json != "-":
+            print(plan)
+        time_ms = {"read": 1e3 * (read - begun), "plan": 1e3 * (time.perf_counter() - read)}
+        return {"file": str(source), **statistics(plan, time_ms=time_ms, macs=0.0, backend=upscaler.backend.name,
+                                                  precision=upscaler.backend.precision)}  # fmt: skip
+    if args.output is None and target.exists():
+        raise ImageError(f"{target}: exists already; remove it or name the output with -o")
+    if args.output is not None and len(args.inputs) > 1:
+        _make_folder(args.output)
+    check_writable(target, width, height, **depth)
+    if args.heatmap:
+        check_writable(args.heatmap, width, height, sixteen_bit=False, alpha=False)
+    bar = _progress_bar(args, upscaler, source, image.pixels.shape)
+    try:
+        result = upscaler.upscale(image.pixels, **how)
+    finally:
+        bar.close()
+    alpha = None if image.alpha is None else interpolate(image.alpha, upscaler.scale)
+    computed = time.perf_counter()
+    write_image(target, Image(result.image, alpha, image.icc_profile))
+    if args.heatmap:
+        write_image(args.heatmap, Image(result.heatmap()))
+    done = time.perf_counter()
+    stats = result.stats
+    stats["time_ms"] |= {"read": 1e3 * (read - begun), "write": 1e3 * (done - computed), "total": 1e3 * (done - begun)}
+    stats["time_ms"] = {name: round(value, 3) for name, value in stats["time_ms"].items()}
+    if args.verbose:
+        print(result.plan, file=sys.stderr)
+    if not args.quiet:
+        print(f"{source} -> {target}: {_summary(stats)}", file=sys.stderr)
+    return {"file": str(source), "output_file": str(target), **stats}
+
+
+def _summary(stats: dict[str, Any]) -> str:
+    """One line: size, cost, branches, time."""
+    planned, largest = stats["macs"]["planned"], stats["macs"]["largest"]
+    patches = sum(stats["branches"].values())
+    shares = ", ".join(f"{name} {100 * n / patches:.0f}%" for name, n in stats["branches"].items() if n)
+    time_ms = stats["time_ms"]
+    text = (
+        f"{stats['output']['width']}x{stats['output']['height']}, {planned / 1e9:.2f} GMAC "
+        f"({100 * planned / largest:.1f}% of one pass of the largest sub-net), patches: {shares}; "
+        f"{time_ms['plan'] + time_ms['infer'] + time_ms['stitch']:.0f} ms and {time_ms['total']:.0f} ms with files"
+    )
+    if stats["budget"]["kind"] == "ms":
+        text += f"; {stats['budget']['requested']} asked, {stats['budget']['planned']:.0f} ms planned"
+    return text + (f"; {stats['note']}" if stats["note"] else "")
+
+
+def _progress_bar(args: argparse.Namespace, upscaler: "Upscaler", source: Path, shape: tuple[int, ...]) -> Any:
+    """A bar over LR pixels on a terminal, silent elsewhere."""
+    from tqdm import tqdm
+
+    disable = True if args.quiet else None
+    bar = tqdm(total=shape[0] * shape[1], desc=source.name, unit="px", unit_scale=True, leave=False, disable=disable)
+    upscaler.progress = bar.update
+    return bar
+
+
+def _make_folder(folder: Path) -> None:
+    from ..errors import ImageError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImageError(f"{folder}: cannot be made ({error.strerror})") from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    from ..atomic import write_bytes
+    from ..errors import ImageError
+
+    try:
+        write_bytes(path, data)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be written ({error.strerror})") from error

@@ -1,0 +1,111 @@
+"""Quality, cost and time of one setting on pictures with ground truth."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ..api import Upscaler
+from ..imaging.metrics import psnr_of_mse, psnr_y, squared_error, ssim_y
+from ..scheduler import Plan
+from .pairs import Pair
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one setting reached on one picture."""
+
+    picture: str
+    """File name."""
+    psnr_rgb: float
+    """dB, border of `scale` pixels cropped."""
+    psnr_y: float
+    """dB on Y of BT.601."""
+    ssim_y: float
+    """On Y; NaN for pictures under 11 pixels."""
+    squared_error: float
+    """Total over all RGB values."""
+    values: int
+    """How many RGB values."""
+    macs: float
+    """Multiply-accumulates computed, halo included."""
+    macs_largest: float
+    """Of one pass of the largest sub-net."""
+    ms: float
+    """Milliseconds of planning, inference and stitching, median of the repeats."""
+    seam: float
+    """See `seam_step`; NaN where the plan has no borders."""
+
+
+def score_picture(upscaler: Upscaler, pair: Pair, how: dict[str, Any], repeats: int = 1) -> Score:
+    """Upscale `pair.lr` with `Upscaler.upscale(**how)` and compare with `pair.hr`."""
+    times = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        result = upscaler.upscale(pair.lr, **how)
+        times.append(1e3 * (time.perf_counter() - begun))
+    scale, sr = upscaler.scale, result.image
+    error, values = squared_error(sr, pair.hr, scale)
+    large_enough = min(sr.shape[:2]) >= 11 + 2 * scale
+    return Score(
+        picture=pair.name,
+        psnr_rgb=psnr_of_mse(error / values),
+        psnr_y=psnr_y(sr, pair.hr, scale),
+        ssim_y=ssim_y(sr, pair.hr, scale) if large_enough else float("nan"),
+        squared_error=error,
+        values=values,
+        macs=result.stats["macs"]["planned"],
+        macs_largest=result.stats["macs"]["largest"],
+        ms=statistics.median(times),
+        seam=seam_step(sr, result.plan),
+    )
+
+
+def summarise(scores: Sequence[Score]) -> dict[str, float]:
+    """Figures of one setting over several pictures.
+
+    `psnr_rgb`, `psnr_y`, `ssim_y`: means over pictures; `psnr_rgb_all`: of the squared error over all
+    pixels; `macs_share`: of one pass of the largest sub-net; `ms`: sum; `seam`: mean in 8-bit levels.
+    """
+    rows = [asdict(score) for score in scores]
+
+    def mean(name: str) -> float:
+        known = [row[name] for row in rows if not np.isnan(row[name])]
+        return float(np.mean(known)) if known else float("nan")
+
+    return {
+        "psnr_rgb": mean("psnr_rgb"),
+        "psnr_y": mean("psnr_y"),
+        "ssim_y": mean("ssim_y"),
+        "psnr_rgb_all": psnr_of_mse(sum(s.squared_error for s in scores) / sum(s.values for s in scores)),
+        "macs_share": sum(s.macs for s in scores) / sum(s.macs_largest for s in scores),
+        "ms": sum(s.ms for s in scores),
+        "seam": mean("seam"),
+    }
+
+
+def seam_step(sr: np.ndarray, plan: Plan) -> float:
+    """How visible the borders of the tiles are.
+
+    The mean absolute step between the pixels on either side of a border, less the mean step one
+    pixel further inside on both sides; 8-bit levels, NaN where there is no border.
+    """
+    owner = np.zeros(plan.tiles.size, dtype=np.int64)
+    for number, (top, left, bottom, right) in enumerate(plan.tiles.box, start=1):
+        owner[top:bottom, left:right] = number
+    across, inside = [], []
+    for axis in (0, 1):
+        picture = np.moveaxis(sr, axis, 0).astype(np.float64)
+        numbers = np.moveaxis(owner, axis, 0)
+        steps = np.abs(np.diff(picture, axis=0)).reshape(len(picture) - 1, picture.shape[1], -1).mean(axis=2)
+        for edge in (plan.grid.row_edges, plan.grid.col_edges)[axis][1:-1]:
+            border = np.repeat(numbers[edge - 1] != numbers[edge], plan.scale)
+            at = edge * plan.scale - 1
+            across.append(steps[at][border])
+            inside.append((steps[at - 1][border] + steps[at + 1][border]) / 2)
+    if not across or not sum(map(len, across)):
+        return float("nan")
+    return float(np.concatenate(across).mean() - np.concatenate(inside).mean())

@@ -1,0 +1,106 @@
+"""The trade-off curve: many settings on one folder, beside interpolation and every static sub-net."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..api import Upscaler
+from ..atomic import write_bytes
+from .pairs import read_pairs
+from .quality import Score, score_picture, summarise
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One point of a sweep."""
+
+    rule: str
+    """`static`, `budget`, `eta`, or `arm` for a budget with ARM's own table and objective."""
+    value: str
+    """Branch, budget or eta."""
+    upscaler: Upscaler
+    """Runs it."""
+    how: dict[str, Any]
+    """Arguments of `Upscaler.upscale`."""
+
+
+def settings_of(upscaler: Upscaler, budgets: Sequence[str], etas: Sequence[str], arm: Upscaler | None) -> list[Setting]:
+    """Interpolation and every static sub-net, then budgets and etas, then the same budgets as ARM decides them."""
+    points = [Setting("static", name, upscaler, {"width": name}) for name in upscaler.branches]
+    points += [Setting("budget", b, upscaler, {"budget": b}) for b in budgets]
+    points += [Setting("eta", e, upscaler, {"eta": e}) for e in etas]
+    if arm is not None:
+        points += [Setting("arm", b, arm, {"budget": b, "objective": "psnr"}) for b in budgets]
+    return points
+
+
+def sweep(settings: Sequence[Setting], files: Sequence[Path], repeats: int = 3,
+          done: Callable[[int], object] = lambda count: None) -> list[dict[str, Any]]:  # fmt: skip
+    """Run every setting on every picture, all settings of a picture in turn so that ratios of times hold.
+
+    Args:
+        settings: points of the curve; the first picture is run once before, as a warm-up.
+        files: HR pictures.
+        repeats: runs of each; the median time counts.
+        done: called with 1 after each setting of each picture.
+
+    Returns:
+        One row a setting: `rule`, `value` and the figures of `summarise`.
+    """
+    scores: list[list[Score]] = [[] for _ in settings]
+    scale = settings[0].upscaler.scale
+    for index, pair in enumerate(read_pairs(files, scale)):
+        for point, kept in zip(settings, scores, strict=True):
+            if index == 0:
+                point.upscaler.upscale(pair.lr, **point.how)
+            kept.append(score_picture(point.upscaler, pair, point.how, repeats))
+            done(1)
+    return [
+        {"rule": point.rule, "value": point.value, **{k: round(v, 5) for k, v in summarise(kept).items()}}
+        for point, kept in zip(settings, scores, strict=True)
+    ]
+
+
+def write_sweep(rows: Sequence[dict[str, Any]], about: dict[str, Any], out: Path) -> None:
+    """Write `sweep.csv`, `sweep.json` and `sweep.png` into the folder `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(out / "sweep.csv", text.getvalue().encode())
+    clean = [{k: None if v != v else v for k, v in row.items()} for row in rows]  # NaN is not JSON
+    write_bytes(out / "sweep.json", (json.dumps({**about, "rows": clean}, indent=2) + "\n").encode())
+    write_bytes(out / "sweep.png", _plot(rows, about))
+
+
+def _plot(rows: Sequence[dict[str, Any]], about: dict[str, Any]) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    labels = {"budget": "budget, squared error", "eta": "ARM's rule, eta", "arm": "budget, ARM's table and objective"}
+    for axes, x, title in zip(
+        figure.subplots(1, 2), ("macs_share", "ms"), ("share of MACs of the largest sub-net", "milliseconds"), strict=True
+    ):
+        for rule, label in labels.items():
+            points = sorted((row[x], row["psnr_rgb_all"]) for row in rows if row["rule"] == rule)
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label)
+        for row in rows:
+            if row["rule"] == "static":
+                axes.plot(row[x], row["psnr_rgb_all"], "k^")
+                axes.annotate(row["value"], (row[x], row["psnr_rgb_all"]), xytext=(5, -10), textcoords="offset points")
+        axes.set_xlabel(title)
+        axes.set_ylabel("RGB PSNR over all pixels, dB")
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower right")
+    figure.suptitle(f"{about['model']} on {about['pictures']} pictures of {about['data']}, {about['machine']}")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

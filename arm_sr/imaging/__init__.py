@@ -1,0 +1,1 @@
+"""Pictures: files, the evaluation's low-resolution resampler, and quality metrics."""

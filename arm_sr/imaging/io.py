@@ -1,0 +1,299 @@
+"""Reading and writing picture files.
+
+Pillow decodes, because it notices cut files; what it reduces to 8 bits (16-bit colour) is decoded once
+more by OpenCV. A file is hostile until decoded: whatever goes wrong is an `ImageError` of one sentence.
+"""
+
+import io
+import os
+import threading
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import cv2
+import numpy as np
+import PIL.Image
+from PIL import ImageCms
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from ..atomic import write_bytes
+from ..errors import ImageError
+from .encode16 import png16, tiff16
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+MAX_PIXELS = 200_000_000
+"""Pictures with more pixels are refused before decoding: a file of a few bytes can claim any size."""
+
+
+@dataclass(frozen=True)
+class _Format:
+    """What a file format can hold, and how Pillow is asked for it."""
+
+    name: str
+    max_side: int = 2**31 - 1
+    max_bytes: int = 2**63  # of the pixels, uncompressed
+    alpha: bool = True
+    sixteen_bit: bool = False
+    icc_profile: bool = True
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+_OFFSETS_END = 2**32 - 2**20  # TIFF and BMP count bytes in 32 bits; the rest is for their headers
+_PNG = _Format("PNG", sixteen_bit=True)
+_JPEG = _Format("JPEG", 65500, alpha=False, options={"quality": 95, "subsampling": "4:4:4"})
+_WEBP = _Format("WebP", 16383, options={"lossless": True, "exact": True})
+_TIFF = _Format("TIFF", max_bytes=_OFFSETS_END, sixteen_bit=True, options={"compression": "tiff_lzw"})
+_BMP = _Format("BMP", max_bytes=_OFFSETS_END, alpha=False, icc_profile=False)
+_FORMATS = {".png": _PNG, ".jpg": _JPEG, ".jpeg": _JPEG, ".webp": _WEBP, ".tif": _TIFF, ".tiff": _TIFF, ".bmp": _BMP}
+
+IMAGE_SUFFIXES = frozenset(_FORMATS)
+"""Lower-case suffixes of the pictures that are read and written."""
+
+# Plugins are called directly: PIL.Image.open has a size limit of its own, kept in a global, and would try
+# every format it knows. The plain JPEG plugin also reads the phones' multi-picture files: their first one.
+_DECODERS: tuple[tuple[tuple[bytes, ...], type[ImageFile]], ...] = (
+    ((b"\x89PNG\r\n\x1a\n",), PngImageFile),
+    ((b"\xff\xd8\xff",), JpegImageFile),
+    ((b"RIFF",), WebPImageFile),
+    ((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImageFile),
+    ((b"BM",), BmpImageFile),
+)
+
+_TROUBLE: tuple[tuple[type[Exception], str], ...] = (
+    (FileNotFoundError, "no such file; check the name"),
+    (PermissionError, "no permission to read this file; change its permissions"),
+    (PIL.Image.DecompressionBombError, "the picture is too large to decode; cut it into smaller ones"),
+    (MemoryError, "not enough memory to decode the picture; cut it into smaller ones"),
+)
+
+# Warning filters and OpenCV's log level belong to the process, so one thread at a time silences them.
+_SILENCE = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Image:
+    """A picture in memory. Raises ValueError when shapes or dtypes do not fit together."""
+
+    pixels: Array
+    """uint8 or uint16, (H, W) grey or (H, W, 3) RGB."""
+    alpha: Array | None = None
+    """(H, W) of the dtype of `pixels`, not premultiplied; None when opaque."""
+    icc_profile: bytes | None = None
+    """Meaning of the colours; None is sRGB."""
+
+    def __post_init__(self) -> None:
+        shape, dtype = self.pixels.shape, self.pixels.dtype
+        if dtype not in (np.uint8, np.uint16) or 0 in shape or not (len(shape) == 2 or shape[2:] == (3,)):
+            raise ValueError(f"a picture is uint8 or uint16, (H, W) or (H, W, 3), not {dtype} {shape}")
+        if self.alpha is not None and (self.alpha.shape != shape[:2] or self.alpha.dtype != dtype):
+            raise ValueError(f"alpha {self.alpha.dtype} {self.alpha.shape} does not fit pixels {dtype} {shape}")
+
+    def rgb8(self) -> Array:
+        """uint8 (H, W, 3): grey repeated, 16 bits rounded to 8, alpha ignored."""
+        pixels = self.pixels
+        if pixels.dtype == np.uint16:
+            pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+
+
+def read_image(path: str | os.PathLike[str]) -> Image:
+    """Read a PNG, JPEG, WebP, TIFF or BMP file, recognised by its content.
+
+    Grey stays grey and 16 bits stay 16; palettes and other colour models become RGB (CMYK through its ICC
+    profile, into sRGB); the EXIF orientation is applied. Raises ImageError: the file cannot be opened, is
+    not such a picture, is damaged or cut short, has several frames, over MAX_PIXELS or another depth.
+    """
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            kind = "a folder" if path.is_dir() else "a device"
+            raise ImageError(f"{path}: this is {kind}, not a picture; name a picture file")
+        with path.open("rb") as stream, _SILENCE, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _decode(path, stream)
+    except ImageError:
+        raise
+    except Exception as error:  # decoders raise anything on rubbish
+        reason = f"the picture is damaged or cut short ({error!r}); copy it again"
+        if isinstance(error, OSError) and error.strerror:  # not of a decoder
+            reason = f"the file cannot be read ({error.strerror}); check its name and the disk"
+        if "unknown pixel mode" in str(error):
+            reason = "its depth or number of channels is not supported; save it as 8 or 16 bit RGB"
+        reason = next((text for kind, text in _TROUBLE if isinstance(error, kind)), reason)
+        raise ImageError(f"{path}: {reason}") from error
+
+
+def _decode(path: Path, stream: BinaryIO) -> Image:
+    header = stream.read(32)
+    if not header:
+        raise ImageError(f"{path}: the file is empty; copy it again")
+    plugin = next((plugin for magics, plugin in _DECODERS if header.startswith(magics)), None)
+    if plugin is None:
+        raise ImageError(f"{path}: this is not a PNG, JPEG, WebP, TIFF or BMP picture; convert it to one of these")
+    stream.seek(0)
+    image = plugin(stream)
+    if image.width * image.height > MAX_PIXELS:
+        size = f"{image.width}x{image.height}"
+        raise ImageError(f"{path}: {size} is over {MAX_PIXELS:,} pixels; cut the picture into smaller ones")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise ImageError(f"{path}: this file has {frames} frames; extract one of them to a file of its own")
+    png, white_is_zero, bits = isinstance(image, PngImageFile), False, 8
+    if png:
+        bits = header[24] if header[12:16] == b"IHDR" else 0
+        image.verify()  # checksums of the chunks: decoding alone forgives a lost tail
+        if len(stream.read(4)) < 4:
+            raise EOFError("no end mark")
+        stream.seek(0)
+        image = plugin(stream)
+    elif isinstance(image, TiffImageFile):
+        bits = max(image.tag_v2.get(258, (1,)))
+        white_is_zero = image.tag_v2.get(262) == 0
+    image.load()
+
+    if bits == 16 and image.mode.startswith("I;16"):
+        planes = np.asarray(image).astype(np.uint16)
+        planes = 65535 - planes if white_is_zero else planes  # Pillow inverts up to 8 bits only
+    elif bits == 16 and image.mode in ("RGB", "RGBA"):
+        planes = _colour16(np.asarray(image), stream)
+        if png and header[25] == 4:  # both decoders spread grey + alpha to RGBA
+            planes = planes[..., 2:]
+    elif bits in (1, 2, 4, 8):
+        planes = np.asarray(_plain_mode(image))
+    else:
+        kind = f"{bits} bits a channel as {image.mode}"
+        raise ImageError(f"{path}: {kind} is not a supported depth; save it as 8 or 16 bit RGB")
+    planes = _upright(np.atleast_3d(planes), image)
+    alpha = planes[..., -1] if planes.shape[2] in (2, 4) else None
+    pixels = planes[..., 0] if planes.shape[2] < 3 else planes[..., :3]
+    if png and alpha is None and image.mode != "P":
+        alpha = _colour_key(pixels, image, bits)
+    icc = None if image.mode in ("CMYK", "LAB") else image.info.get("icc_profile") or None
+    return Image(np.ascontiguousarray(pixels), None if alpha is None else np.ascontiguousarray(alpha), icc)
+
+
+def _plain_mode(image: ImageFile) -> PIL.Image.Image:
+    """`image` as L, LA, RGB or RGBA."""
+    if image.mode in ("L", "LA", "RGB", "RGBA"):
+        return image
+    if image.mode == "CMYK" and image.info.get("icc_profile"):
+        try:
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+            converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            return converted or image.convert("RGB")
+        except (ImageCms.PyCMSError, OSError):
+            pass  # a profile that cannot be used is no reason to refuse the picture
+    transparent = image.mode in ("PA", "RGBa") or (image.mode == "P" and "transparency" in image.info)
+    return image.convert("L" if image.mode == "1" else "RGBA" if transparent else "RGB")
+
+
+def _colour16(narrow: Array, stream: BinaryIO) -> Array:
+    """RGB or RGBA of 16 bits, of which Pillow decoded only `narrow`, the high bytes."""
+    stream.seek(0)
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        wide: Array | None = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if wide is None or wide.dtype != np.uint16 or wide.ndim != 3:
+        raise ValueError("16-bit colour of an unknown layout")
+    rgb = wide[..., [2, 1, 0, 3][: narrow.shape[2]]]
+    if not np.array_equal(rgb >> 8, narrow):  # OpenCV reads separate planes, for one, as noise
+        raise ValueError("two decoders disagree on its 16-bit colours")
+    return rgb
+
+
+def _colour_key(pixels: Array, image: ImageFile, bits: int) -> Array | None:
+    """Alpha of a PNG that declares one colour transparent."""
+    key = image.info.get("transparency")
+    if key is None:
+        return None
+    if 1 < bits < 8:  # Pillow spreads the pixels over 0..255, and leaves the key as it is in the file
+        key = key * 255 // (2**bits - 1)
+    match = (np.atleast_3d(pixels) == np.array(key)).all(axis=2)
+    return np.where(match, 0, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
+
+
+def _upright(planes: Array, image: ImageFile) -> Array:
+    """`planes` turned as EXIF says; Pillow and OpenCV do so themselves for TIFF, and then EXIF says nothing."""
+    try:
+        orientation = image.getexif().get(274, 1)
+    except Exception:  # noqa: BLE001 - unreadable metadata is no reason to refuse the picture
+        return planes
+    planes = planes.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else planes
+    planes = planes[:, ::-1] if orientation in (2, 3, 6, 7) else planes
+    return planes[::-1] if orientation in (3, 4, 7, 8) else planes
+
+
+def _format_for(where: str, suffix: str, width: int, height: int, sixteen_bit: bool, alpha: bool) -> _Format:
+    """The format of a suffix; raises ImageError when it is unknown or cannot hold such a picture."""
+    found = _FORMATS.get(suffix.lower())
+    if found is None:
+        raise ImageError(f"{where}: cannot write {suffix or 'a name without suffix'}; use {', '.join(_FORMATS)}")
+    if alpha and not found.alpha:
+        raise ImageError(f"{where}: {found.name} has no transparency; write .png instead")
+    if sixteen_bit and not found.sixteen_bit:
+        raise ImageError(f"{where}: {found.name} has no 16-bit channels; write .png or .tiff instead")
+    size = width * height * (3 + alpha) * (1 + sixteen_bit)
+    if max(width, height) > found.max_side or size > found.max_bytes:
+        raise ImageError(f"{where}: {width}x{height} is too large for {found.name}; write .png instead")
+    return found
+
+
+def check_writable(path: str | os.PathLike[str], width: int, height: int, *, sixteen_bit: bool, alpha: bool) -> None:
+    """Raise ImageError, before anything is computed, when such a picture cannot be written to `path`.
+
+    The format does not exist or cannot hold it, `path` is a folder, or its folder is missing or read-only.
+    """
+    path = Path(path)
+    _format_for(str(path), path.suffix, width, height, sixteen_bit, alpha)
+    if os.path.isdir(path):  # unlike Path.is_dir, takes any name
+        raise ImageError(f"{path}: this is a folder; name a file in it")
+    if not os.path.isdir(path.parent):
+        raise ImageError(f"{path}: there is no folder {path.parent}; create it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ImageError(f"{path}: no permission to write in {path.parent}; choose another folder")
+
+
+def write_image(path: str | os.PathLike[str], image: Image) -> None:
+    """Write a picture in the format of the suffix, all at once or not at all; raises ImageError."""
+    path = Path(path)
+    height, width = image.pixels.shape[:2]
+    wide = image.pixels.dtype == np.uint16
+    check_writable(path, width, height, sixteen_bit=wide, alpha=image.alpha is not None)
+    data = encode_image(image, path.suffix, name=str(path))
+    try:
+        write_bytes(path, data)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{path}: cannot be written ({reason}); choose another folder or free some space") from error
+
+
+def encode_image(image: Image, suffix: str, *, name: str = "picture") -> bytes:
+    """The file of a picture in the format of `suffix`; errors speak of `name`.
+
+    All are lossless but JPEG (quality 95, 4:4:4). The ICC profile is kept, except in BMP; WebP has no grey, and
+    16-bit grey with alpha in TIFF is stored as RGBA. Raises ImageError when the format cannot hold the picture.
+    """
+    height, width = image.pixels.shape[:2]
+    wide = image.pixels.dtype == np.uint16
+    found = _format_for(name, suffix, width, height, wide, image.alpha is not None)
+    planes = image.pixels if image.alpha is None else np.dstack((image.pixels, image.alpha))
+    try:
+        if wide:
+            return (png16 if found is _PNG else tiff16)(np.atleast_3d(planes), image.icc_profile)
+        profile = {"icc_profile": image.icc_profile} if found.icc_profile and image.icc_profile else {}
+        buffer = io.BytesIO()
+        PIL.Image.fromarray(planes).save(buffer, found.name, **found.options, **profile)
+        return buffer.getvalue()
+    except Exception as error:  # encoders, too, raise anything
+        reason = f"cannot be written as {found.name} ({error!r})"
+        raise ImageError(f"{name}: {reason}; try another format") from error

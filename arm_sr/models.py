@@ -1,0 +1,135 @@
+"""Models on disk: where they are, and the card that describes one."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import ArtefactError, ModelError
+
+CARD = "model.json"
+BICUBIC = "bicubic"
+"""Name of the interpolation branch, branch 0 of every model."""
+
+
+@dataclass(frozen=True)
+class SubNet:
+    """One sub-net as it lies on disk."""
+
+    width: int
+    """Channels."""
+    params: int
+    """Weights."""
+    macs_per_lr_pixel: int
+    """Multiply-accumulates for each LR pixel."""
+    receptive_radius: int
+    """LR pixels away that an input can change an output."""
+    file: str
+    """ONNX file in the model's folder: uint8 NHWC in and out, free batch and size."""
+    sha256: str
+    """Of that file."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The card `model.json` of a model directory."""
+
+    name: str
+    scale: int
+    backbone: str
+    config: dict[str, Any]
+    """Arguments that build the backbone."""
+    halo: int
+    """LR pixels of context around a tile."""
+    subnets: dict[str, SubNet]
+    """By name, cheapest first."""
+    supernet: dict[str, str]
+    """`file` and `sha256` of the weights of all sub-nets together."""
+    training: dict[str, Any]
+    """`recipe`, and `data`: sources and licences."""
+    folder: Path = field(compare=False)
+    """Where the files are; not part of the file."""
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Names of all branches, `bicubic` first, cheapest to dearest."""
+        return (BICUBIC, *sorted(self.subnets, key=lambda name: self.subnets[name].macs_per_lr_pixel))
+
+    @property
+    def largest(self) -> str:
+        """Name of the dearest sub-net."""
+        return self.branches[-1]
+
+    @property
+    def sha256(self) -> str:
+        """One digest of every sub-net's file: what a table belongs to."""
+        return digest("".join(self.subnets[name].sha256 for name in self.branches[1:]).encode())
+
+    def subnet_bytes(self, name: str) -> bytes:
+        """Contents of the sub-net's ONNX file; ArtefactError when it is not the one the card describes."""
+        subnet = self.subnets[name]
+        return checked_bytes(self.folder / subnet.file, subnet.sha256)
+
+    def to_json(self) -> str:
+        """The card as JSON text."""
+        data = dataclasses.asdict(self)
+        del data["folder"]
+        return json.dumps(data, indent=2) + "\n"
+
+    @classmethod
+    def load(cls, folder: Path) -> "ModelCard":
+        """Read the card in `folder`; ArtefactError names the file and what is wrong."""
+        path = Path(folder) / CARD
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            data["subnets"] = {name: SubNet(**values) for name, values in data["subnets"].items()}
+            card = cls(**data, folder=Path(folder))
+            if not card.subnets or BICUBIC in card.subnets:
+                raise ValueError("needs at least one sub-net, none of them called bicubic")
+            return card
+        except FileNotFoundError as error:
+            raise ArtefactError(f"{path}: no such file, so {folder} is not a model directory") from error
+        except KeyError as error:
+            raise ArtefactError(f"{path}: field {error} is missing") from error
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ArtefactError(f"{path}: not a model card ({error})") from error
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 as hexadecimal text."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def checked_bytes(path: Path, sha256: str) -> bytes:
+    """Contents of `path`; ArtefactError when it is missing or its hash is not `sha256`."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ArtefactError(f"{path}: {error.strerror or error}, although the card names it") from error
+    if digest(data) != sha256:
+        raise ArtefactError(f"{path}: its sha256 is not the card's; the file is damaged or of another model")
+    return data
+
+
+def data_folder(name: str) -> Path:
+    """`checkpoints` or `lut`: inside an installed package, else at the top of the clone."""
+    package = Path(__file__).parent
+    installed = package / "data" / name
+    return installed if installed.is_dir() else package.parent / name
+
+
+def list_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(card.parent.name for card in data_folder("checkpoints").glob(f"*/{CARD}"))
+
+
+def load_model(name: str) -> ModelCard:
+    """The model called `name`, or the one in the directory `name`; ModelError when there is neither."""
+    shipped = list_models()
+    if name in shipped:
+        return ModelCard.load(data_folder("checkpoints") / name)
+    if Path(name).is_dir():
+        return ModelCard.load(Path(name))
+    raise ModelError(f"unknown model '{name}': not a directory, nor one of {', '.join(shipped) or 'none'}")

@@ -1,0 +1,42 @@
+"""The grid of patches: squares of LR pixels that cover every pixel of a picture."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Patches of `patch` x `patch` LR pixels; those at the right and bottom hold what is left."""
+
+    height: int
+    """LR pixels."""
+    width: int
+    """LR pixels."""
+    patch: int
+    """Side of a patch."""
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width, self.patch) < 1:
+            raise ValueError(f"a grid needs sides of at least 1: {self}")
+
+    @cached_property
+    def row_edges(self) -> np.ndarray:
+        """y of the patch borders: (rows + 1,), from 0 to `height`."""
+        return np.append(np.arange(0, self.height, self.patch), self.height)
+
+    @cached_property
+    def col_edges(self) -> np.ndarray:
+        """x of the patch borders: (cols + 1,), from 0 to `width`."""
+        return np.append(np.arange(0, self.width, self.patch), self.width)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, cols) of patches."""
+        return len(self.row_edges) - 1, len(self.col_edges) - 1
+
+    @cached_property
+    def areas(self) -> np.ndarray:
+        """LR pixels of every patch: (rows, cols)."""
+        return np.outer(np.diff(self.row_edges), np.diff(self.col_edges))

@@ -1,0 +1,70 @@
+"""What is told about an upscaled picture: the statistics and the heat map."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+
+from .scheduler import Plan
+
+
+def branch_colours(count: int) -> np.ndarray:
+    """One RGB colour a branch, dark blue for the cheapest to red for the dearest: uint8 (count, 3)."""
+    levels = np.linspace(20, 235, count).round().astype(np.uint8)
+    return cv2.cvtColor(cv2.applyColorMap(levels[:, None], cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)[:, 0]
+
+
+def heat_map(image: np.ndarray, plan: Plan) -> np.ndarray:
+    """The picture in grey under the colours of its branches.
+
+    Args:
+        image: the upscaled picture as `Result.image`.
+        plan: its plan.
+
+    Returns:
+        uint8 RGB, height and width of `image`.
+    """
+    grey = image if image.ndim == 2 else cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY)
+    if grey.dtype == np.uint16:
+        grey = (grey // 257).astype(np.uint8)
+    colours = branch_colours(len(plan.branches))[plan.branch_map]
+    for axis, edges in enumerate((plan.grid.row_edges, plan.grid.col_edges)):
+        colours = np.repeat(colours, np.diff(edges) * plan.scale, axis=axis)
+    return cv2.addWeighted(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), 0.5, colours, 0.5, 0)
+
+
+def statistics(plan: Plan, *, macs: float, time_ms: dict[str, float], backend: str, precision: str) -> dict[str, Any]:
+    """The report of one picture, ready for JSON.
+
+    Args:
+        plan: what was planned.
+        macs: multiply-accumulates that were really computed.
+        time_ms: milliseconds by stage.
+        backend: name of the engine.
+        precision: arithmetic of the engine.
+    """
+    height, width = plan.grid.height, plan.grid.width
+    spent_ms = time_ms.get("infer", 0.0) + time_ms.get("stitch", 0.0)
+    if plan.kind == "ms":
+        planned, spent = plan.cost, spent_ms
+    elif plan.kind == "share":
+        planned = plan.cost / plan.cost_largest
+        spent = (macs if plan.unit == "MAC" else spent_ms) / plan.cost_largest
+    else:
+        planned, spent = plan.macs, macs
+    return {
+        "model": plan.model,
+        "scale": plan.scale,
+        "input": {"width": width, "height": height},
+        "output": {"width": width * plan.scale, "height": height * plan.scale},
+        "budget": {"kind": plan.kind, "requested": plan.requested, "planned": planned, "spent": spent},
+        "branches": plan.counts,
+        "macs": {"planned": plan.macs, "largest": plan.macs_largest},
+        "time_ms": {name: round(value, 3) for name, value in time_ms.items()},
+        "eta": plan.requested if plan.kind == "eta" else None,
+        "objective": plan.objective,
+        "predicted_psnr": plan.predicted_psnr,
+        "backend": backend,
+        "precision": precision,
+        "note": plan.note,
+    }

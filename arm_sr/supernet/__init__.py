@@ -1,0 +1,1 @@
+"""The slimmable network: layers, backbones, sub-net sampling and export. Needs the `train` extra (torch)."""

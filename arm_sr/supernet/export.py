@@ -1,0 +1,90 @@
+"""From trained weights to a checkpoint folder: supernet, one ONNX a sub-net, and the card."""
+
+import io
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ..atomic import write_bytes
+from ..models import CARD, ModelCard, SubNet, digest
+from ..training.config import Recipe
+from .backbones import Supernet
+
+HALO = 3
+"""LR pixels of context around a tile; lossless in PSNR for 3x3 nets of radius 7 (docs: README, Halo)."""
+
+
+class EightBit(nn.Module):
+    """The interface of every branch: uint8 RGB pictures in, uint8 RGB pictures out.
+
+    (N, H, W, 3) -> (N, scale * H, scale * W, 3). Normalisation, clipping and rounding (half to even)
+    are inside, so that every engine gives the same picture.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        sr = self.net(pictures.permute(0, 3, 1, 2).float() / 255)
+        return (sr * 255).clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def onnx_bytes(subnet: Supernet) -> bytes:
+    """The sub-net behind its `EightBit` interface as an ONNX model, free batch, height and width."""
+    buffer = io.BytesIO()
+    axes = {"lr": {0: "batch", 1: "height", 2: "width"}, "sr": {0: "batch", 1: "sr_height", 2: "sr_width"}}
+    with warnings.catch_warnings():
+        # The newer exporter needs onnxscript and writes a larger graph for these few operators.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            EightBit(subnet).eval(),
+            (torch.zeros(1, 8, 8, 3, dtype=torch.uint8),),
+            buffer,
+            input_names=["lr"],
+            output_names=["sr"],
+            dynamic_axes=axes,
+            opset_version=17,
+            dynamo=False,
+        )
+    return buffer.getvalue()
+
+
+def write_checkpoint(net: Supernet, recipe: Recipe, sources: list[dict[str, Any]], out: Path) -> ModelCard:
+    """Write `supernet.safetensors`, `w16.onnx` ..., `recipe.json` and, last, the card into `out`."""
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    weights = save({name: tensor.contiguous() for name, tensor in net.state_dict().items()})
+    write_bytes(out / "supernet.safetensors", weights)
+    subnets = {}
+    for width in net.widths:
+        name, file = f"w{width}", f"w{width}.onnx"
+        model = onnx_bytes(net.subnet(width))
+        write_bytes(out / file, model)
+        subnets[name] = SubNet(
+            width=width,
+            params=net.params(width),
+            macs_per_lr_pixel=net.macs_per_lr_pixel(width),
+            receptive_radius=net.receptive_radius,
+            file=file,
+            sha256=digest(model),
+        )
+    card = ModelCard(
+        name=recipe.name,
+        scale=net.scale,
+        backbone=recipe.backbone,
+        config=json.loads(json.dumps(net.config)),
+        halo=min(HALO, net.receptive_radius),
+        subnets=subnets,
+        supernet={"file": "supernet.safetensors", "sha256": digest(weights)},
+        training={"recipe": json.loads(recipe.to_json()), "data": sources},
+        folder=out,
+    )
+    write_bytes(out / "recipe.json", recipe.to_json().encode())
+    write_bytes(out / CARD, card.to_json().encode())
+    return card

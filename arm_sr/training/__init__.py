@@ -1,0 +1,1 @@
+"""Training of supernets: recipe, data, loop. Needs the `train` extra (torch)."""

@@ -1,0 +1,100 @@
+"""The recipe: everything that decides a training run, kept beside the checkpoint it made."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import ArtefactError
+from ..supernet.sampling import Sampling
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run. Read and written as JSON; unknown or missing fields are errors."""
+
+    name: str
+    """Name of the model, and of its folder in checkpoints/."""
+    backbone: str
+    """A registered backbone."""
+    scale: int
+    """Integer upscaling factor."""
+    widths: tuple[int, ...]
+    """Widths of the sub-nets."""
+    steps: int
+    """Optimiser steps."""
+    sampling: Sampling = field(default_factory=Sampling)
+    """Which sub-nets a step trains."""
+    backbone_options: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the backbone."""
+    batch: int = 16
+    """Crops a step."""
+    patch: int = 48
+    """Side of a crop in LR pixels."""
+    learning_rate: float = 2e-3
+    """Of Adam at the start; falls to zero along a cosine."""
+    warmup: int = 500
+    """Steps over which the learning rate rises to its value; without it the ReLUs of a plain net die."""
+    clip: float = 0.1
+    """Largest norm of the gradient."""
+    ema: float = 0.999
+    """Decay of the moving average of the weights, which is what is kept."""
+    precision: str = "bf16"
+    """`bf16` (autocast) or `fp32`."""
+    seed: int = 0
+    """Decides initial weights, crops, flips and widths; each step draws from (seed, step)."""
+    validate_every: int = 5000
+    """Steps between validation lines."""
+
+    def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ArtefactError(f"recipe: {name} cannot be {value!r}")
+        for name in ("scale", "steps", "batch", "patch", "validate_every"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ArtefactError(f"recipe: {name} must be a whole number of 1 or more, not {value!r}")
+        whole = all(isinstance(w, int) and not isinstance(w, bool) and w >= 1 for w in self.widths)
+        if not self.widths or not whole or len(set(self.widths)) < len(self.widths):
+            raise ArtefactError(f"recipe: widths must be different whole numbers of 1 or more, not {self.widths!r}")
+        if self.precision not in ("bf16", "fp32"):
+            raise ArtefactError(f"recipe: precision must be 'bf16' or 'fp32', not {self.precision!r}")
+        if not self.clip > 0 or self.warmup < 0:
+            raise ArtefactError("recipe: clip must be above 0 and warmup 0 or more")
+        if not self.learning_rate > 0 or not 0 <= self.ema < 1:
+            raise ArtefactError("recipe: learning_rate must be above 0 and ema within 0..1")
+
+    def to_json(self) -> str:
+        """The recipe as JSON text."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def load(cls, path: Path) -> "Recipe":
+        """Read a recipe; ArtefactError names the file and the field that is wrong."""
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            if not isinstance(data, dict):
+                raise ArtefactError("recipe: must be a JSON object")
+            known = {f.name for f in dataclasses.fields(cls)}
+            for name in data:
+                if name not in known:
+                    raise ArtefactError(f"recipe: unknown field '{name}'")
+            if isinstance(data.get("sampling"), dict):
+                data["sampling"] = Sampling(**data["sampling"])
+            if isinstance(data.get("widths"), list):
+                data["widths"] = tuple(data["widths"])
+            return cls(**data)
+        except (OSError, ValueError, TypeError, ArtefactError) as error:
+            raise ArtefactError(f"{path}: {error}") from error
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("name", "backbone", "precision"), str),
+    **dict.fromkeys(("scale", "steps", "batch", "patch", "warmup", "seed", "validate_every"), int),
+    **dict.fromkeys(("learning_rate", "clip", "ema"), (int, float)),
+    "widths": tuple,
+    "sampling": Sampling,
+    "backbone_options": dict,
+}

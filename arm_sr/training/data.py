@@ -1,0 +1,67 @@
+"""Training pictures: any folder of images, in memory, cropped at random."""
+
+import csv
+import logging
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ArtefactError, ImageError
+from ..imaging.io import read_image
+from ..imaging.resample import crop_to_multiple, lr_bicubic
+
+log = logging.getLogger(__name__)
+
+def describe_sources(folder: Path) -> list[dict[str, object]]:
+    """Sources and licences of a data folder, from its `manifest.csv` (columns file, source, licence).
+
+    Without a manifest there is one entry that says so.
+    """
+    manifest = Path(folder) / "manifest.csv"
+    if not manifest.is_file():
+        return [{"source": f"folder {Path(folder).name} without a manifest.csv", "licence": "not stated"}]
+    with manifest.open(encoding="utf-8", newline="") as stream:
+        rows = [(row.get("source"), row.get("licence")) for row in csv.DictReader(stream)]
+    if any(source is None or licence is None for source, licence in rows):
+        raise ArtefactError(f"{manifest}: every row needs a source and a licence; columns file, source, licence")
+    counts = Counter((source.split(":")[0], licence) for source, licence in rows)
+    return [{"source": s, "licence": c, "images": n} for (s, c), n in sorted(counts.items())]
+
+
+class CropData:
+    """Pairs of LR and HR crops from a folder of pictures, all decoded into memory.
+
+    Pictures that cannot be read or are smaller than a crop are named in the log and skipped.
+    """
+
+    def __init__(self, files: list[Path], scale: int, patch: int) -> None:
+        self.scale, self.patch = scale, patch
+        self.pairs: list[tuple[np.ndarray, np.ndarray]] = []
+        for file in files:
+            try:
+                hr = crop_to_multiple(read_image(file).rgb8(), scale)
+            except ImageError as error:
+                log.warning("skipped %s", error)
+                continue
+            if min(hr.shape[:2]) < patch * scale:
+                log.warning("skipped %s: %dx%d is smaller than a crop", file, hr.shape[1], hr.shape[0])
+                continue
+            self.pairs.append((lr_bicubic(hr, scale), hr))
+        if not self.pairs:
+            raise ArtefactError(f"none of {len(files)} pictures can be trained on")
+
+    def batch(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """`size` random crops, flipped and rotated: LR (N, p, p, 3) and HR (N, s*p, s*p, 3), uint8."""
+        p, s = self.patch, self.scale
+        lr_crops = np.empty((size, p, p, 3), np.uint8)
+        hr_crops = np.empty((size, s * p, s * p, 3), np.uint8)
+        for i in range(size):
+            lr, hr = self.pairs[rng.integers(len(self.pairs))]
+            top, left = rng.integers(lr.shape[0] - p + 1), rng.integers(lr.shape[1] - p + 1)
+            turns, mirror = rng.integers(4), rng.integers(2)
+            crops = lr[top : top + p, left : left + p], hr[s * top : s * (top + p), s * left : s * (left + p)]
+            for target, crop in zip((lr_crops, hr_crops), crops, strict=True):
+                crop = np.rot90(crop, turns)
+                target[i] = crop[:, ::-1] if mirror else crop
+        return lr_crops, hr_crops

@@ -1,0 +1,236 @@
+"""The training loop: one readable function, resumable to the step."""
+
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..atomic import write_bytes
+from ..errors import ArtefactError
+from ..imaging.io import read_image
+from ..imaging.metrics import psnr_of_mse, psnr_y, squared_error
+from ..imaging.resample import crop_to_multiple, lr_bicubic
+from ..supernet.backbones import Supernet, build
+from .config import Recipe
+from .data import CropData
+
+log = logging.getLogger(__name__)
+
+
+def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, state_every: int = 500) -> Supernet:
+    """Run or continue `recipe` in the folder `out` and return the averaged network.
+
+    `out` gets `recipe.json`, `log.jsonl` (a loss line every 100 steps, a validation line every
+    `recipe.validate_every`) and `state.safetensors` (weights, average, optimiser, step), written every
+    `state_every` steps and on interruption. When `out` holds a state of the same recipe, training goes
+    on from its step; a state of another recipe raises ArtefactError.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(recipe.seed)
+    net = build(recipe.backbone, scale=recipe.scale, widths=recipe.widths, **recipe.backbone_options)
+    net = net.to(device, memory_format=torch.channels_last)
+    average = build(recipe.backbone, **net.config).to(device)
+    average.load_state_dict(net.state_dict())
+    optimiser = torch.optim.Adam(net.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
+    macs = {width: net.macs_per_lr_pixel(width) for width in net.widths}
+    start, losses = _load_state(out, recipe, net, average, optimiser)
+    _truncate_log(out / "log.jsonl", start)
+    write_bytes(out / "recipe.json", recipe.to_json().encode())
+
+    def draw(step: int) -> tuple[list[int], np.ndarray, np.ndarray]:
+        rng = np.random.default_rng((recipe.seed, step))
+        return recipe.sampling.draw(macs, rng), *data.batch(recipe.batch, rng)
+
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
+    step, begun = start, time.perf_counter()
+    settled = True
+    bar = tqdm(total=recipe.steps, initial=start, desc=recipe.name, unit="step", mininterval=1)
+    with ThreadPoolExecutor(1) as ahead, bar, (out / "log.jsonl").open("a", encoding="utf-8") as lines:
+
+        def note(**entry: Any) -> None:
+            lines.write(json.dumps({"step": step, **entry}) + "\n")
+            lines.flush()
+
+        try:
+            upcoming = ahead.submit(draw, start)
+            while step < recipe.steps:
+                widths, lr_crops, hr_crops = upcoming.result()
+                upcoming = ahead.submit(draw, step + 1)
+                rate = learning_rate(recipe, step)
+                settled = False  # until weights, average, step and losses agree: an interrupt must not save a mixture
+                optimiser.param_groups[0]["lr"] = rate
+                optimiser.zero_grad(set_to_none=True)
+                lr, hr = _to_tensor(lr_crops, device), _to_tensor(hr_crops, device)
+                with autocast:
+                    losses.append(_backward(net, widths, lr, hr, recipe.sampling.distil))
+                nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
+                optimiser.step()
+                with torch.no_grad():
+                    torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - recipe.ema)
+                step += 1
+                bar.update()
+                if step % 100 == 0 or step == recipe.steps:
+                    loss = float(torch.stack(losses).mean())
+                    losses.clear()
+                    bar.set_postfix(loss=f"{loss:.4f}")
+                    note(loss=round(loss, 6), learning_rate=rate, seconds=round(time.perf_counter() - begun, 1))
+                    if not math.isfinite(loss):
+                        raise ArtefactError(f"{out}: the loss is {loss} at step {step}; lower the learning rate")
+                settled = True
+                if step % recipe.validate_every == 0 or step == recipe.steps:
+                    report = validate(average, validation)
+                    note(validation=report)
+                    bar.write(f"step {step}: " + ", ".join(f"{k} {v['psnr_rgb']:.3f}" for k, v in report.items()))
+                if step % state_every == 0 or step == recipe.steps:
+                    _save_state(out, recipe, step, net, average, optimiser, losses)
+        except KeyboardInterrupt:
+            if settled:
+                _save_state(out, recipe, step, net, average, optimiser, losses)
+            raise
+    return average.cpu()
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Rate of the step number `step`: a linear rise, then half a cosine down to zero."""
+    rise = min(1.0, (step + 1) / (recipe.warmup + 1))
+    return recipe.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+
+
+def _backward(net: Supernet, widths: list[int], lr: Tensor, hr: Tensor, distil: bool) -> Tensor:
+    """Accumulate the gradients of one step; returns the loss of the widest sub-net in it."""
+    first = net(lr, widths[0])
+    loss = F.l1_loss(first, hr)
+    loss.backward()
+    target = first.detach() if distil else hr
+    for width in widths[1:]:
+        F.l1_loss(net(lr, width), target).backward()
+    return loss.detach()
+
+
+def _to_tensor(pictures: np.ndarray, device: torch.device) -> Tensor:
+    """uint8 NHWC to float NCHW in 0..1, channels last in memory."""
+    return torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 255
+
+
+@torch.no_grad()
+def validate(net: Supernet, files: list[Path]) -> dict[str, dict[str, float]]:
+    """PSNR of every sub-net over whole pictures, by the protocol.
+
+    `psnr_y` and `psnr_rgb` are means over pictures, `psnr_rgb_all` is over all pixels; dB.
+    """
+    device = next(net.parameters()).device
+    sums: dict[str, list[tuple[float, float, float, int]]] = {f"w{w}": [] for w in net.widths}
+    with _eval_mode(net):
+        for file in files:
+            hr = crop_to_multiple(read_image(file).rgb8(), net.scale)
+            x = _to_tensor(lr_bicubic(hr, net.scale)[None], device)
+            for width in net.widths:
+                y = (net(x, width)[0].permute(1, 2, 0) * 255).round().clamp(0, 255)
+                sr = y.to(torch.uint8).cpu().numpy()
+                error, count = squared_error(sr, hr, net.scale)
+                sums[f"w{width}"].append((psnr_y(sr, hr, net.scale), psnr_of_mse(error / count), error, count))
+    report = {}
+    for name, rows in sums.items():
+        y, rgb, errors, counts = zip(*rows, strict=True)
+        everything = psnr_of_mse(sum(errors) / sum(counts))
+        numbers = {"psnr_y": float(np.mean(y)), "psnr_rgb": float(np.mean(rgb)), "psnr_rgb_all": everything}
+        report[name] = {key: round(value, 4) for key, value in numbers.items()}
+    return report
+
+
+@contextmanager
+def _eval_mode(net: nn.Module) -> Iterator[None]:
+    training = net.training
+    net.eval()
+    try:
+        yield
+    finally:
+        net.train(training)
+
+
+def _save_state(
+    out: Path,
+    recipe: Recipe,
+    step: int,
+    net: nn.Module,
+    average: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    losses: list[Tensor],
+) -> None:
+    tensors = {f"net.{k}": v for k, v in net.state_dict().items()}
+    tensors |= {f"loss.{i}": v for i, v in enumerate(losses)}  # those not yet in the log
+    tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
+    for index, moments in optimiser.state_dict()["state"].items():
+        tensors |= {f"adam.{index}.{k}": v for k, v in moments.items()}
+    tensors = {k: v.cpu().contiguous() for k, v in tensors.items()}
+    write_bytes(out / "state.safetensors", save(tensors, {"step": str(step), "recipe": recipe.to_json()}))
+
+
+def _load_state(
+    out: Path, recipe: Recipe, net: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
+) -> tuple[int, list[Tensor]]:
+    """Restore everything from the state in `out`; returns its step, 0 when there is none, and its losses."""
+    path = out / "state.safetensors"
+    if not path.exists():
+        return 0, []
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
+    except (SafetensorError, OSError) as error:
+        raise ArtefactError(f"{path}: damaged training state ({error}); delete it to start again") from error
+    if metadata.get("recipe") != recipe.to_json():
+        raise ArtefactError(f"{path}: made by another recipe; use another output folder or delete it")
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+    net.load_state_dict(part("net."))
+    average.load_state_dict(part("average."))
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in part("adam.").items():
+        index, name = key.split(".")
+        state.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    device = next(net.parameters()).device
+    losses = sorted(part("loss.").items(), key=lambda item: int(item[0]))
+    return int(metadata["step"]), [value.to(device) for _, value in losses]
+
+
+def averaged_network(out: Path, recipe: Recipe) -> Supernet:
+    """The averaged network of the last state in `out`; ArtefactError when there is none."""
+    net, average = (
+        build(recipe.backbone, scale=recipe.scale, widths=recipe.widths, **recipe.backbone_options) for _ in range(2)
+    )
+    if _load_state(out, recipe, net, average, torch.optim.Adam(net.parameters())) == 0:
+        raise ArtefactError(f"{out}: no state.safetensors of a training run in this folder")
+    return average
+
+
+def _truncate_log(path: Path, step: int) -> None:
+    """Drop the lines after `step`: those steps are about to run again. A line cut by a crash goes too."""
+    if path.exists():
+        kept = []
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if entry["step"] <= step:
+                kept.append(line)
+        write_bytes(path, "".join(line + os.linesep for line in kept).encode())

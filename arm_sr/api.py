@@ -93,7 +93,7 @@ class Upscaler:
         if objective is not None and objective not in OBJECTIVES:
             raise UsageError(f"unknown objective '{objective}'; there are {', '.join(OBJECTIVES)}")
         rgb = to_rgb8(check_image(image))
-        grid = Grid(*rgb.shape[:2], self.table.patch)
+        grid = Grid(rgb.shape[0], rgb.shape[1], self.table.patch)
         rows = self.table.bins_of(patch_scores(rgb, grid, self.table.score)).ravel()
         columns = [self.table.branches.index(name) for name in self.branches]
         psnr, mse = self.table.psnr[rows][:, columns], self.table.mse[rows][:, columns]

@@ -99,4 +99,5 @@ def machine() -> str:
     except OSError:
         lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or 'processor'}, {platform.machine()}, {allowed_threads()} threads"
+    name = names[0] if names else platform.processor() or "processor"
+    return f"{name}, {platform.machine()}, {allowed_threads()} threads"

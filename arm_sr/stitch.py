@@ -76,7 +76,7 @@ def run_plan(
         at_once = max(1, BATCH_PIXELS // (height * width))
         for first in range(0, len(members), at_once):
             chunk = members[first : first + at_once]
-            results = infer(branch, np.stack([image[t:b, l:r] for t, l, b, r in outer[chunk]]))
+            results = infer(branch, np.stack([image[y0:y1, x0:x1] for y0, x0, y1, x1 in outer[chunk]]))
             for result, core, around in zip(results, tiles.box[chunk] * scale, outer[chunk] * scale, strict=True):
                 top, left, bottom, right = core
                 inside = result[top - around[0] : bottom - around[0], left - around[1] : right - around[1]]

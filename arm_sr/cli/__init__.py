@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from ..errors import ArmSRError, UsageError
 from . import calibrate, evaluate, models, sweep, upscale
@@ -53,7 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_tool(tool: Callable[[], object]) -> None:
     """Run the `main` of a script in tools/ with the command's errors and exit status."""
-    sys.exit(_guarded(os.path.basename(sys.argv[0]), lambda: tool() and 0 or 0))
+
+    def command() -> int:
+        tool()
+        return 0
+
+    sys.exit(_guarded(Path(sys.argv[0]).name, command))
 
 
 def _guarded(name: str, command: Callable[[], int]) -> int:
@@ -66,7 +72,8 @@ def _guarded(name: str, command: Callable[[], int]) -> int:
         print(f"{name}: error: {error}", file=sys.stderr)
         return USAGE if isinstance(error, UsageError) else FAILED
     except ModuleNotFoundError as error:
-        print(f"{name}: error: this needs '{error.name}', which is not installed ({_extra_of(error.name)})", file=sys.stderr)
+        how = _extra_of(error.name)
+        print(f"{name}: error: this needs '{error.name}', which is not installed ({how})", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)

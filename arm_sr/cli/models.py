@@ -12,7 +12,8 @@ def run(args: argparse.Namespace) -> int:
     """Print a line for each sub-net; returns the exit status."""
     from ..models import list_models, load_model
 
-    print(f"{'model':>12}  {'scale':>5}  {'branch':>8}  {'params':>8}  {'MACs a LR pixel':>15}  {'share':>6}  {'receptive radius':>16}")
+    columns = ("model", 12), ("scale", 5), ("branch", 8), ("params", 8), ("MACs a LR pixel", 15), ("share", 6)
+    print("  ".join(f"{title:>{wide}}" for title, wide in (*columns, ("receptive radius", 16))))
     for name in args.names or list_models():
         card = load_model(name)
         largest = card.subnets[card.largest].macs_per_lr_pixel

@@ -10,19 +10,24 @@ if TYPE_CHECKING:
 
 def add_model(parser: argparse.ArgumentParser, default: str | None = "plain-x4") -> None:
     """`-m`, `--lut`, `--cost`, `--backend`."""
-    parser.add_argument("-m", "--model", metavar="MODEL", default=default, help="name of a model (see arm-sr models) or a model directory")
-    parser.add_argument("--lut", type=Path, metavar="FILE", help="edge-to-PSNR table instead of the model's own")
-    parser.add_argument("--cost", type=Path, metavar="FILE", help="cost table of another device; %% is then a share of its largest sub-net")  # fmt: skip
-    parser.add_argument("--backend", default="auto", metavar="NAME", help="auto, onnxruntime or pytorch")
+    add = parser.add_argument
+    add("-m", "--model", default=default, help="name of a model (see arm-sr models) or a model directory")
+    add("--lut", type=Path, metavar="FILE", help="edge-to-PSNR table instead of the model's own")
+    add("--cost", type=Path, metavar="FILE", help="cost table of a device; %% is then a share of its largest sub-net")
+    add("--backend", default="auto", metavar="NAME", help="auto, onnxruntime or pytorch")
 
 
 def add_choice(parser: argparse.ArgumentParser) -> None:
     """`-b`, `--eta`, `--width`, `--objective`."""
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("-b", "--budget", help="40%% or 0.4 of the largest sub-net's cost, 2.5GMAC, 150ms, or max (default)")
+    choice.add_argument("-b", "--budget", help="40%% or 0.4 of the largest sub-net, 2.5GMAC, 150ms, or max (default)")
     choice.add_argument("--eta", help="trade-off of ARM's rule, a number or best; larger spends more")
     choice.add_argument("--width", metavar="W", help="one branch everywhere: bicubic, w16, ...")
-    parser.add_argument("--objective", choices=("mse", "psnr"), help="what a budget minimises: total squared error (default) or ARM's mean of patch PSNRs")  # fmt: skip
+    parser.add_argument(
+        "--objective",
+        choices=("mse", "psnr"),
+        help="what a budget optimises: total squared error (default) or ARM's mean of patch PSNRs",
+    )
 
 
 def add_talk(parser: argparse.ArgumentParser) -> None:

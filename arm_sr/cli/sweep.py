@@ -7,6 +7,7 @@ and over all pixels (psnr_rgb_all); ms is the sum over pictures without files.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from .options import add_model, add_talk, open_upscaler
 
@@ -21,8 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     points = parser.add_mutually_exclusive_group()
     points.add_argument("--budgets", metavar="B,B,...", help=f"budgets (default {BUDGETS})".replace("%", "%%"))
     points.add_argument("--etas", metavar="E,E,...", help="values of eta for ARM's rule instead")
-    parser.add_argument("--arm", type=Path, metavar="LUT", help="the same budgets as ARM decides them: its table (lut/NAME.arm.json) and the psnr objective")  # fmt: skip
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each setting; the median time counts (default 3)")
+    parser.add_argument(
+        "--arm",
+        type=Path,
+        metavar="LUT",
+        help="add the same budgets as ARM decides them: its table (lut/NAME.arm.json) and the psnr objective",
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each setting, of which the median time counts")
     add_talk(parser)
 
 
@@ -55,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     points = settings_of(upscaler, budgets, etas, arm)
     with tqdm(total=len(points) * len(files), desc="sweep", unit="run", disable=True if args.quiet else None) as bar:
         rows = sweep(points, files, args.repeats, bar.update)
-    about = {
+    about: dict[str, Any] = {
         "model": upscaler.card.name,
         "data": args.folder.name,
         "pictures": len(files),
@@ -64,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         "repeats": args.repeats,
     }
     write_sweep(rows, about, args.output)
-    print(f"{about['model']} on {about['pictures']} pictures of {about['data']}; {about['backend']}; {about['machine']}")
+    print(f"{about['model']} on {len(files)} pictures of {about['data']}; {about['backend']}; {about['machine']}")
     print(f"{'setting':>16}  {'MACs':>6}  {'RGB all':>7}  {'RGB':>6}  {'Y':>6}  {'SSIM Y':>6}  {'ms':>8}  {'seam':>6}")
     for row in rows:
         print(

@@ -41,9 +41,11 @@ def run(args: argparse.Namespace) -> int:
     model = args.model or (model_of_scale(args.scale) if args.scale is not None else None)
     upscaler = open_upscaler(args, model or "plain-x4")
     if args.scale not in (None, upscaler.scale):
-        raise ModelError(f"model '{upscaler.card.name}' has scale {upscaler.scale}, not {args.scale}; leave -s or -m out")
+        name, scale = upscaler.card.name, upscaler.scale
+        raise ModelError(f"model '{name}' has scale {scale}, not {args.scale}; leave -s or -m out")
     if args.width is not None and args.width not in upscaler.branches:
-        raise ModelError(f"unknown branch '{args.width}'; model '{upscaler.card.name}' has {', '.join(upscaler.branches)}")
+        known = ", ".join(upscaler.branches)
+        raise ModelError(f"unknown branch '{args.width}'; model '{upscaler.card.name}' has {known}")
     targets = _targets(args, upscaler.scale)
     lines, failed = [], 0
     for source, target in zip(args.inputs, targets, strict=True):
@@ -90,7 +92,9 @@ def _targets(args: argparse.Namespace, scale: int) -> list[Path]:
     return targets
 
 
-def _one(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], source: Path, target: Path) -> dict[str, Any]:
+def _one(
+    args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], source: Path, target: Path
+) -> dict[str, Any]:
     """Upscale `source` into `target` and return its report."""
     from ..errors import ImageError
     from ..imaging.io import Image, check_writable, read_image, write_image

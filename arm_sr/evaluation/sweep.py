@@ -85,9 +85,8 @@ def _plot(rows: Sequence[dict[str, Any]], about: dict[str, Any]) -> bytes:
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     labels = {"budget": "budget, squared error", "eta": "ARM's rule, eta", "arm": "budget, ARM's table and objective"}
-    for axes, x, title in zip(
-        figure.subplots(1, 2), ("macs_share", "ms"), ("share of MACs of the largest sub-net", "milliseconds"), strict=True
-    ):
+    titles = {"macs_share": "share of MACs of the largest sub-net", "ms": "milliseconds"}
+    for axes, (x, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
         for rule, label in labels.items():
             points = sorted((row[x], row["psnr_rgb_all"]) for row in rows if row["rule"] == rule)
             if points:

@@ -61,8 +61,8 @@ def measure_patches(card: ModelCard, backend: Backend, pairs: Iterable[Pair], pa
         starts = [np.arange(0, side - patch + 1, stride) for side in pair.lr.shape[:2]]
         rows, cols = ((start, start + patch) for start in starts)
         edges = edge_map(pair.lr)
-        for name in found:
-            found[name].append(window_scores(edges, rows, cols, name).ravel())
+        for name, kept in found.items():
+            kept.append(window_scores(edges, rows, cols, name).ravel())
         large_rows, large_cols = ((a * card.scale, b * card.scale) for a, b in (rows, cols))
         columns = []
         for branch in card.branches:

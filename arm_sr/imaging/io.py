@@ -226,7 +226,7 @@ def _upright(planes: Array, image: ImageFile) -> Array:
     """`planes` turned as EXIF says; Pillow and OpenCV do so themselves for TIFF, and then EXIF says nothing."""
     try:
         orientation = image.getexif().get(274, 1)
-    except Exception:  # noqa: BLE001 - unreadable metadata is no reason to refuse the picture
+    except Exception:
         return planes
     planes = planes.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else planes
     planes = planes[:, ::-1] if orientation in (2, 3, 6, 7) else planes

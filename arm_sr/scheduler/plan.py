@@ -77,7 +77,8 @@ class Plan:
         shares = ", ".join(f"{name} {100 * n / total:.0f}%" for name, n in self.counts.items() if n)
         psnr = "" if self.predicted_psnr is None else f"; predicted {self.predicted_psnr:.2f} dB"
         cost = "" if self.unit == "MAC" else f", {self.cost:.1f} {self.unit}"
-        macs = f"{self.macs / 1e9:.2f} of {self.macs_largest / 1e9:.2f} GMAC ({100 * self.macs / self.macs_largest:.1f}%)"
+        share = 100 * self.macs / self.macs_largest
+        macs = f"{self.macs / 1e9:.2f} of {self.macs_largest / 1e9:.2f} GMAC ({share:.1f}%)"
         tiles = Counter(self.branches[b] for b in self.tiles.branch)
         return (
             f"{self.grid.width}x{self.grid.height} x{self.scale} with {self.model}: {macs}{cost}{psnr}\n"

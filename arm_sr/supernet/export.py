@@ -31,6 +31,7 @@ class EightBit(nn.Module):
         self.net = net
 
     def forward(self, pictures: Tensor) -> Tensor:
+        """See the class."""
         sr = self.net(pictures.permute(0, 3, 1, 2).float() / 255)
         return (sr * 255).clamp(0, 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 

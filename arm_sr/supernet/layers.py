@@ -16,7 +16,7 @@ class USConv2d(nn.Conv2d):
     module keeps no state between calls. Called at its full size it is an `nn.Conv2d`.
     """
 
-    def forward(self, x: Tensor, out_channels: int | None = None) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, out_channels: int | None = None) -> Tensor:
         """Convolve `x` (N, C, H, W), C at most `in_channels`, into `out_channels` (default: all) channels."""
         weight = self.weight[:out_channels, : x.shape[1]]
         bias = None if self.bias is None else self.bias[:out_channels]

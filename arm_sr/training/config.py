@@ -9,6 +9,16 @@ from typing import Any
 from ..errors import ArtefactError
 from ..supernet.sampling import Sampling
 
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("name", "backbone", "precision"), str),
+    **dict.fromkeys(("scale", "steps", "batch", "patch", "warmup", "seed", "validate_every"), int),
+    **dict.fromkeys(("learning_rate", "clip", "ema"), (int, float)),
+    "widths": tuple,
+    "sampling": Sampling,
+    "backbone_options": dict,
+}
+"""Types of the fields of a recipe; JSON has no other check."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -88,13 +98,3 @@ class Recipe:
             return cls(**data)
         except (OSError, ValueError, TypeError, ArtefactError) as error:
             raise ArtefactError(f"{path}: {error}") from error
-
-
-_KINDS: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("name", "backbone", "precision"), str),
-    **dict.fromkeys(("scale", "steps", "batch", "patch", "warmup", "seed", "validate_every"), int),
-    **dict.fromkeys(("learning_rate", "clip", "ema"), (int, float)),
-    "widths": tuple,
-    "sampling": Sampling,
-    "backbone_options": dict,
-}

@@ -22,10 +22,10 @@ def describe_sources(folder: Path) -> list[dict[str, object]]:
     if not manifest.is_file():
         return [{"source": f"folder {Path(folder).name} without a manifest.csv", "licence": "not stated"}]
     with manifest.open(encoding="utf-8", newline="") as stream:
-        rows = [(row.get("source"), row.get("licence")) for row in csv.DictReader(stream)]
-    if any(source is None or licence is None for source, licence in rows):
+        rows = list(csv.DictReader(stream))
+    if any(row.get(column) is None for row in rows for column in ("source", "licence")):
         raise ArtefactError(f"{manifest}: every row needs a source and a licence; columns file, source, licence")
-    counts = Counter((source.split(":")[0], licence) for source, licence in rows)
+    counts = Counter((row["source"].split(":")[0], row["licence"]) for row in rows)
     return [{"source": s, "licence": c, "images": n} for (s, c), n in sorted(counts.items())]
 
 
@@ -62,6 +62,6 @@ class CropData:
             turns, mirror = rng.integers(4), rng.integers(2)
             crops = lr[top : top + p, left : left + p], hr[s * top : s * (top + p), s * left : s * (left + p)]
             for target, crop in zip((lr_crops, hr_crops), crops, strict=True):
-                crop = np.rot90(crop, turns)
-                target[i] = crop[:, ::-1] if mirror else crop
+                turned = np.rot90(crop, int(turns))
+                target[i] = turned[:, ::-1] if mirror else turned
         return lr_crops, hr_crops

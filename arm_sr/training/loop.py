@@ -217,7 +217,7 @@ def averaged_network(out: Path, recipe: Recipe) -> Supernet:
     net, average = (
         build(recipe.backbone, scale=recipe.scale, widths=recipe.widths, **recipe.backbone_options) for _ in range(2)
     )
-    if _load_state(out, recipe, net, average, torch.optim.Adam(net.parameters())) == 0:
+    if _load_state(out, recipe, net, average, torch.optim.Adam(net.parameters()))[0] == 0:
         raise ArtefactError(f"{out}: no state.safetensors of a training run in this folder")
     return average
 

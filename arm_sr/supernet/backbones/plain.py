@@ -28,12 +28,13 @@ class Plain(Supernet):
         self.tail = USConv2d(widest, 3 * scale**2, 3, padding=1)
         for conv in (self.head, *self.body):
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-            nn.init.zeros_(conv.bias)
+            nn.init.constant_(conv.get_parameter("bias"), 0)
         # Start from the anchor alone: the residual begins small.
         nn.init.normal_(self.tail.weight, std=1e-3)
-        nn.init.zeros_(self.tail.bias)
+        nn.init.constant_(self.tail.get_parameter("bias"), 0)
 
     def forward(self, x: Tensor, width: int | None = None) -> Tensor:
+        """See `Supernet.forward`."""
         features = F.relu(self.head(x, width))
         for conv in self.body:
             features = F.relu(conv(features, width))

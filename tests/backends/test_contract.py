@@ -1,0 +1,149 @@
+"""The contract of every engine: the same pictures from the same model."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from arm_sr.backends import BACKENDS, Backend, open_backend
+from arm_sr.errors import ArtefactError, UsageError
+from arm_sr.models import ModelCard
+from arm_sr.supernet.backbones import build
+
+SUBNETS = ("w4", "w8")
+
+
+@pytest.fixture
+def card(tiny_model: Path) -> ModelCard:
+    """The small model's."""
+    return ModelCard.load(tiny_model)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest, card: ModelCard) -> Iterator[Backend]:
+    """Each engine in turn, open on the small model."""
+    engine = open_backend(request.param, card)
+    yield engine
+    engine.close()
+
+
+def reference(card: ModelCard, branch: str, batch: np.ndarray) -> np.ndarray:
+    """The picture from the supernet's weights in double precision, not rounded: (N, 2H, 2W, 3), 0..255."""
+    net = build(card.backbone, **card.config).double()
+    net.load_state_dict(safetensors.torch.load_file(card.folder / card.supernet["file"]))
+    x = torch.from_numpy(batch.copy()).permute(0, 3, 1, 2).double() / 255
+    with torch.no_grad():
+        sr = net(x, card.subnets[branch].width)
+    return (sr * 255).clamp(0, 255).permute(0, 2, 3, 1).numpy()
+
+
+def crop(photo: np.ndarray, count: int, height: int, width: int) -> np.ndarray:
+    """A batch of different real crops."""
+    return np.stack([photo[40 * i : 40 * i + height, 60 * i : 60 * i + width] for i in range(count)])
+
+
+@pytest.mark.parametrize("branch", SUBNETS)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 9), (1, 7, 1), (1, 31, 23), (3, 20, 20), (5, 13, 8)])
+def test_a_batch_is_upscaled(backend, card, photo, branch, shape):
+    """Any number of pictures of any size: uint8, scale times as large, within one level of the exact result."""
+    batch = crop(photo, *shape)
+    backend.load(branch)
+
+    sr = backend.run(branch, batch)
+
+    count, height, width = shape
+    assert ((count, 2 * height, 2 * width, 3), np.uint8) == (sr.shape, sr.dtype)
+    assert np.abs(sr - reference(card, branch, batch)).max() <= 0.51
+
+
+def test_a_picture_does_not_depend_on_its_batch(backend, photo):
+    """Tiles are batched as it suits, so neighbours in a batch may not mix."""
+    batch = crop(photo, 4, 16, 16)
+    together = backend.run("w8", batch).astype(int)
+    alone = np.concatenate([backend.run("w8", picture[None]) for picture in batch])
+    assert np.abs(together - alone).max() <= 1
+
+
+def test_a_result_can_be_used_as_a_picture(backend, photo):
+    """Contiguous in memory, writable, and not overwritten by the next run."""
+    first = backend.run("w4", crop(photo, 2, 12, 10))
+    kept = first.copy()
+    backend.run("w4", 255 - crop(photo, 2, 12, 10))
+    assert first.flags.c_contiguous and first.flags.writeable
+    assert np.array_equal(kept, first)
+
+
+def test_the_input_is_left_as_it_was(backend, photo):
+    """The engine reads it only."""
+    batch = crop(photo, 2, 12, 10)
+    kept = batch.copy()
+    backend.run("w8", batch)
+    assert np.array_equal(kept, batch)
+
+
+def test_a_view_into_a_picture_will_do(backend, photo):
+    """Rows need not follow each other in memory."""
+    picture = photo.copy()
+    view = picture[None, 100:121, 50:80]
+    assert not view.flags.c_contiguous
+    assert np.array_equal(backend.run("w8", view.copy()), backend.run("w8", view))
+
+
+def test_widths_alternate_without_trace(backend, photo):
+    """Each sub-net answers the same whichever ran before."""
+    batch = crop(photo, 1, 16, 16)
+    first = {branch: backend.run(branch, batch) for branch in SUBNETS}
+    for branch in (*SUBNETS, *reversed(SUBNETS)):
+        assert np.array_equal(first[branch], backend.run(branch, batch))
+    assert not np.array_equal(first["w4"], first["w8"])
+
+
+def test_it_works_again_after_closing(backend, photo):
+    """Closing twice is no error, and what is needed is loaded anew."""
+    batch = crop(photo, 1, 16, 16)
+    expected = backend.run("w4", batch)
+    backend.close()
+    backend.close()
+    assert np.array_equal(expected, backend.run("w4", batch))
+
+
+def test_it_says_what_it_is(backend):
+    """Name, version and precision are part of measured costs."""
+    assert backend.name in BACKENDS
+    assert backend.version and isinstance(backend.version, str)
+    assert backend.precision == "fp32"
+
+
+@pytest.mark.parametrize("branch", SUBNETS)
+def test_engines_agree_within_one_level(card, photo, branch):
+    """On a whole picture."""
+    batch = photo[None, 60:189, 150:301].copy()
+    results = [open_backend(name, card).run(branch, batch).astype(int) for name in BACKENDS]
+    for other in results[1:]:
+        assert np.abs(results[0] - other).max() <= 1
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_damaged_file_is_refused_by_name(tiny_model, tmp_path, name):
+    """Before any picture is computed with wrong weights."""
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    file = folder / {"onnxruntime": "w4.onnx", "pytorch": "supernet.safetensors"}[name]
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ArtefactError, match=str(file)):
+        open_backend(name, ModelCard.load(folder)).load("w4")
+
+
+def test_auto_is_the_first_engine(card):
+    """The default."""
+    assert BACKENDS[0] == "onnxruntime" == open_backend("auto", card).name
+
+
+@pytest.mark.parametrize("name", ["", "cuda", "ONNXRuntime", "base"])
+def test_an_unknown_engine_is_refused_with_those_there_are(card, name):
+    """As the value of an option."""
+    with pytest.raises(UsageError, match=rf"'{name}'.*auto, onnxruntime, pytorch"):
+        open_backend(name, card)

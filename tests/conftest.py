@@ -1,0 +1,59 @@
+"""What the tests share: a small model with its table, and a photo."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+
+from arm_sr.imaging.metrics import psnr_of_mse
+from arm_sr.lut import EdgeTable
+from arm_sr.supernet.backbones import build
+from arm_sr.supernet.export import write_checkpoint
+from arm_sr.training.config import Recipe
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """Results to the bit must not depend on the number of processors."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def photo() -> np.ndarray:
+    """A photo, uint8 (512, 512, 3)."""
+    return skimage.data.astronaut()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model x2 with random weights, widths 4 and 8, and a table as training would give it."""
+    out = tmp_path_factory.mktemp("models") / "tiny-x2"
+    recipe = Recipe(name="tiny-x2", backbone="plain", scale=2, widths=(4, 8), steps=1, backbone_options={"depth": 2})
+    torch.manual_seed(7)
+    net = build(recipe.backbone, scale=recipe.scale, widths=recipe.widths, **recipe.backbone_options)
+    # A fresh tail is so small that all branches would give nearest-neighbour interpolation.
+    torch.nn.init.normal_(net.tail.weight, std=0.02)
+    card = write_checkpoint(net, recipe, [{"source": "random numbers", "licence": "CC0"}], out)
+
+    edges = np.array([0.0, 30.0, 120.0, 500.0, 1500.0, 5000.0, 65025.0])
+    of_bins = np.array([1.0, 5.0, 20.0, 80.0, 200.0, 500.0])
+    of_branches = np.array([1.0, 0.8, 0.7])
+    mse = np.outer(of_bins, of_branches)
+    table = EdgeTable(
+        model=card.name,
+        model_sha256=card.sha256,
+        patch=16,
+        score="laplacian-energy",
+        interpolator="opencv cubic",
+        branches=card.branches,
+        edges=edges,
+        counts=np.full(6, 100),
+        psnr=np.vectorize(psnr_of_mse)(mse),
+        mse=mse,
+        rank_correlation=dict.fromkeys(card.branches, -0.9),
+        data={"name": "synthetic", "images": 1, "patches": 600},
+    )
+    table.save(out / "lut.json")
+    return out

@@ -1,0 +1,59 @@
+"""What several tests need: a model card in memory, and Hypothesis strategies for grids, branch maps and costs."""
+
+from pathlib import Path
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from arm_sr.cost import CostTable
+from arm_sr.models import ModelCard, SubNet
+from arm_sr.patches import Grid
+
+BRANCHES = ("bicubic", "w16", "w32", "w64")
+few = settings(max_examples=30, deadline=None)
+"""Enough examples to find a slip, few enough to run at every change."""
+
+
+def make_card(folder: Path = Path("nowhere"), name: str = "toy-x4", weights: str = "0") -> ModelCard:
+    """A card of three sub-nets without files; `weights` changes its digest. The dearest sub-net is listed first."""
+    subnets = {
+        f"w{width}": SubNet(width, 10 * width, 100 * width, 5, f"w{width}.onnx", f"{weights}{width}")
+        for width in (64, 16, 32)
+    }
+    return ModelCard(name, 4, "plain", {}, 4, subnets, {"file": "s", "sha256": "0"}, {}, folder)
+
+
+def make_cost(per_call: list[float], per_pixel: list[float], unit: str = "ms") -> CostTable:
+    """Costs of as many of `BRANCHES` as there are numbers."""
+    return CostTable(unit, BRANCHES[: len(per_call)], np.array(per_call, float), np.array(per_pixel, float), "test")
+
+
+@st.composite
+def grids(draw: st.DrawFn, most: int = 8) -> Grid:
+    """Grids of 1 to `most` patches along each side, the last ones often cut."""
+    patch = draw(st.integers(1, 7))
+    rows, cols = draw(st.integers(1, most)), draw(st.integers(1, most))
+    height, width = rows * patch - draw(st.integers(0, patch - 1)), cols * patch - draw(st.integers(0, patch - 1))
+    return Grid(height, width, patch)
+
+
+@st.composite
+def routed_grids(draw: st.DrawFn, labels: int = 4) -> tuple[Grid, np.ndarray]:
+    """A grid and a branch for each of its patches, from noise to large regions."""
+    grid = draw(grids())
+    rows, cols = grid.shape
+    used = draw(st.lists(st.integers(0, labels - 1), min_size=1, max_size=labels, unique=True))
+    block = draw(st.integers(1, 4))
+    coarse = (-(-rows // block), -(-cols // block))
+    numbers = draw(st.lists(st.sampled_from(used), min_size=coarse[0] * coarse[1], max_size=coarse[0] * coarse[1]))
+    branch_map = np.array(numbers).reshape(coarse).repeat(block, axis=0).repeat(block, axis=1)
+    return grid, branch_map[:rows, :cols]
+
+
+@st.composite
+def cost_tables(draw: st.DrawFn, branches: int = 4) -> CostTable:
+    """Costs that rise along the branches, with and without a fixed part for each call."""
+    per_call = draw(st.lists(st.integers(0, 200), min_size=branches, max_size=branches))
+    steps = draw(st.lists(st.integers(1, 9), min_size=branches - 1, max_size=branches - 1))
+    return make_cost(per_call, [draw(st.integers(0, 1)), *np.cumsum(steps).tolist()])

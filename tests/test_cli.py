@@ -1,0 +1,343 @@
+"""The command `arm-sr` on real files: the right picture, or one clear sentence and the right exit status."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+
+from arm_sr import Upscaler
+from arm_sr.cli import main
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # noqa: ANN201
+    """Run `arm-sr` in an empty folder: (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def call(*argv: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            status = main([str(a) for a in argv])
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+@pytest.fixture
+def small(photo: np.ndarray) -> np.ndarray:
+    """A piece of the photo, 60x50."""
+    return np.ascontiguousarray(photo[:50, 180:240])
+
+
+def save(array: np.ndarray, name: str, **options: object) -> Path:
+    PIL.Image.fromarray(array).save(name, **options)
+    return Path(name)
+
+
+def no_leftovers(allowed: set[str]) -> bool:
+    """Whether the folder holds nothing but these files."""
+    return {p.name for p in Path().iterdir()} - {"cache"} == allowed
+
+
+def test_upscales_within_the_budget_and_reports(run, small: np.ndarray) -> None:
+    """Picture, heat map and JSON; the picture is the library's own."""
+    save(small, "a.png")
+    status, out, err = run("upscale", "a.png", "-b", "40%", "-o", "b.png", "--heatmap", "h.png", "--json", "r.json")
+    assert (0, "") == (status, out)
+    assert "w64" in err
+    assert "GMAC" in err
+    assert np.array_equal(Upscaler("plain-x4").upscale(small, "40%").image, np.asarray(PIL.Image.open("b.png")))
+    assert (240, 200) == PIL.Image.open("h.png").size
+    report = json.loads(Path("r.json").read_text())
+    keys = {"model", "scale", "input", "output", "budget", "branches", "macs", "time_ms", "eta", "objective",
+            "predicted_psnr", "backend", "precision"}  # fmt: skip
+    assert keys <= set(report)
+    assert {"width": 240, "height": 200} == report["output"]
+    assert {"kind", "requested", "planned", "spent"} == set(report["budget"])
+    assert {"read", "plan", "infer", "stitch", "write", "total"} <= set(report["time_ms"])
+    assert report["budget"]["spent"] <= 0.4
+    assert no_leftovers({"a.png", "b.png", "h.png", "r.json"})
+
+
+def test_default_output_lies_beside_the_input_and_is_never_replaced(run, small: np.ndarray) -> None:
+    """NAME_x4.EXT; a second run is an error that leaves the file alone."""
+    Path("d").mkdir()
+    save(small, "d/a.png")
+    assert 0 == run("upscale", "d/a.png", "--width", "w16", "-q")[0]
+    before = Path("d/a_x4.png").read_bytes()
+    status, _, err = run("upscale", "d/a.png", "--width", "w32", "-q")
+    assert 1 == status
+    assert "d/a_x4.png: exists already" in err
+    assert before == Path("d/a_x4.png").read_bytes()
+    assert 0 == run("upscale", "d/a.png", "--width", "w32", "-o", "d/a_x4.png")[0]
+    assert before != Path("d/a_x4.png").read_bytes()
+
+
+def test_several_inputs_go_on_after_a_bad_one(run, small: np.ndarray) -> None:
+    """The others are written, the bad one is named, the status is 1, the JSON has a line a picture."""
+    save(small, "a.png")
+    save(small[:, ::-1], "c.png")
+    Path("b.png").write_text("no picture")
+    status, out, err = run("upscale", "a.png", "b.png", "c.png", "-o", "out", "-b", "30%", "--json", "-", "-q")
+    assert 1 == status
+    assert "b.png" in err
+    assert ["a.png", "c.png"] == [json.loads(line)["file"] for line in out.splitlines()]
+    assert {"a_x4.png", "c_x4.png"} == {p.name for p in Path("out").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("argv", "word"),
+    [
+        (["a.png", "-b", "0"], "budget '0'"),
+        (["a.png", "-b", "-5%"], "budget"),
+        (["a.png", "-b", "40"], "no unit"),
+        (["a.png", "-b", "plenty"], "plenty"),
+        (["a.png", "--width", "w17"], "w17"),
+        (["a.png", "-m", "plain-x9"], "plain-x9"),
+        (["a.png", "-s", "0"], "scale 0"),
+        (["a.png", "-s", "3", "-m", "plain-x4"], "scale 4, not 3"),
+        (["a.png", "--eta", "lots"], "lots"),
+        (["a.png", "--eta", "1", "--objective", "mse"], "eta"),
+        (["a.png", "--eta", "1", "-b", "40%"], "--eta"),
+        (["a.png", "--objective", "ssim"], "ssim"),
+        (["a.png", "--backend", "abacus"], "abacus"),
+        (["a.png", "--frobnicate"], "frobnicate"),
+        (["a.png", "-o", "a.png"], "would be replaced"),
+        (["a.png", "a.png", "-o", "out"], "written twice"),
+        (["a.png", "b.png", "--heatmap", "h.png"], "--heatmap"),
+        ([], "INPUT"),
+    ],
+)
+def test_wrong_usage_exits_with_2(run, small: np.ndarray, argv: list[str], word: str) -> None:
+    """One line that names what is wrong, also with -q; nothing is written."""
+    save(small, "a.png")
+    status, out, err = run("upscale", *argv)
+    assert (2, "") == (status, out)
+    assert word in err
+    assert 1 == len(err.splitlines())
+    assert no_leftovers({"a.png"})
+
+
+def test_a_file_that_is_no_table_or_cost_is_named(run, small: np.ndarray) -> None:
+    """--lut and --cost of rubbish: status 1 and the file's name."""
+    save(small, "a.png")
+    Path("x.json").write_text('{"schema": 1}')
+    for option in ("--lut", "--cost"):
+        status, _, err = run("upscale", "a.png", option, "x.json")
+        assert 1 == status
+        assert "x.json" in err
+        assert 1 == len(err.splitlines())
+
+
+def bytes_of(array: np.ndarray, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(array).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", ["cut.png", "cut.jpg", "text.png", "empty.png", "missing.png", "folder"])
+def test_what_cannot_be_read_is_one_sentence(run, photo: np.ndarray, name: str) -> None:
+    """Status 1, the file named, printed even with -q, and no output file."""
+    match name:
+        case "cut.png" | "cut.jpg":
+            data = bytes_of(photo, {"png": "PNG", "jpg": "JPEG"}[name[-3:]])
+            Path(name).write_bytes(data[: len(data) * 2 // 3])
+        case "text.png":
+            Path(name).write_text("hello")
+        case "empty.png":
+            Path(name).touch()
+        case "folder":
+            Path(name).mkdir()
+    before = {p.name for p in Path().iterdir()} - {"cache"}
+    status, out, err = run("upscale", name, "-o", "out.png", "-q", "--heatmap", "h.png")
+    assert (1, "") == (status, out)
+    assert name in err
+    assert 1 == len(err.splitlines())
+    assert no_leftovers(before)
+
+
+@pytest.mark.parametrize("target", ["nowhere/out.png", "a.png/out.png", "out.xyz", "out.jpg", "out.webp"])
+def test_what_cannot_be_written_is_said_before_computing(run, small: np.ndarray, target: str) -> None:
+    """A missing folder, a file as folder, an unknown format, alpha and 16 bits in formats without."""
+    PIL.Image.fromarray(np.dstack([small, small[..., 0]])).save("a.png")
+    if target == "out.webp":
+        cv2.imwrite("a.png", small.astype(np.uint16) * 257)
+    status, _, err = run("upscale", "a.png", "-o", target, "-q")
+    assert 1 == status
+    assert target in err
+    assert no_leftovers({"a.png"})
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_said(run, small: np.ndarray) -> None:
+    """The folder is named and the status is 1."""
+    save(small, "a.png")
+    Path("ro").mkdir(mode=0o500)
+    status, _, err = run("upscale", "a.png", "-o", "ro/out.png")
+    assert 1 == status
+    assert "ro" in err
+
+
+def test_modes_of_pictures_are_kept(run, small: np.ndarray) -> None:
+    """Grey stays grey, palettes become RGB, alpha is kept, CMYK is converted, 16 bits stay 16."""
+    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    PIL.Image.fromarray(grey).save("grey.png")
+    PIL.Image.fromarray(small).quantize(32).save("palette.png")
+    PIL.Image.fromarray(np.dstack([small, grey])).save("alpha.png")
+    PIL.Image.fromarray(np.dstack([grey, grey])).save("la.png")
+    PIL.Image.fromarray(small).convert("CMYK").save("cmyk.jpg", quality=98)
+    cv2.imwrite("wide.png", small[..., ::-1].astype(np.uint16) * 251 + 7)
+    modes = {"grey": "L", "palette": "RGB", "alpha": "RGBA", "la": "LA", "cmyk": "RGB"}
+    for name in [*Path().glob("*.png"), *Path().glob("*.jpg")]:
+        assert 0 == run("upscale", name, "-b", "40%", "-q")[0], name
+        result = Path(f"{name.stem}_x4{name.suffix}")
+        if name.stem == "wide":
+            wide = cv2.imread(str(result), cv2.IMREAD_UNCHANGED)
+            assert (np.uint16, (200, 240, 3)) == (wide.dtype, wide.shape)
+            assert len(np.unique(wide)) > 256
+        else:
+            with PIL.Image.open(result) as opened:
+                assert (modes[name.stem], (240, 200)) == (opened.mode, opened.size)
+                colours = np.asarray(opened.convert("RGB").resize((60, 50), PIL.Image.Resampling.BOX)).astype(int)
+            source = small if name.stem in ("palette", "alpha", "cmyk") else np.dstack([grey] * 3)
+            assert np.abs(colours - source).mean() < 12, name
+
+
+def test_exif_rotation_is_applied(run, small: np.ndarray) -> None:
+    """A JPEG that says it lies on its side comes out upright."""
+    exif = PIL.Image.Exif()
+    exif[274] = 6
+    save(small, "side.jpg", exif=exif, quality=98, subsampling=0)
+    assert 0 == run("upscale", "side.jpg", "-b", "40%", "-o", "up.png", "-q")[0]
+    upright = np.asarray(PIL.Image.open("up.png").resize((50, 60), PIL.Image.Resampling.BOX)).astype(int)
+    assert np.abs(upright - np.rot90(small, -1)).mean() < 8
+
+
+def test_very_long_pictures_work(run) -> None:
+    """30,000 x 1 pixels."""
+    line = np.random.default_rng(0).integers(0, 256, (1, 30000, 3), dtype=np.uint8)
+    save(line, "long.png")
+    assert 0 == run("upscale", "long.png", "-b", "30%", "-q")[0]
+    assert (120000, 4) == PIL.Image.open("long_x4.png").size
+    status, _, err = run("upscale", "long.png", "-b", "30%", "-q", "-o", "long.jpg")
+    assert 1 == status
+    assert "too large for JPEG" in err
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(run, small: np.ndarray) -> None:
+    """The plan on stdout; with --json - the report instead."""
+    save(small, "a.png")
+    status, out, _ = run("upscale", "a.png", "-b", "40%", "--dry-run")
+    assert 0 == status
+    assert "patches" in out
+    status, out, _ = run("upscale", "a.png", "-b", "40%", "--dry-run", "--json", "-")
+    assert 0 == status
+    assert json.loads(out)["budget"]["planned"] <= 0.4
+    assert no_leftovers({"a.png"})
+
+
+def test_a_failing_write_leaves_the_old_file(run, small: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full when the result is renamed into place: the old one and nothing else is there."""
+    save(small, "a.png")
+    Path("b.png").write_bytes(b"old")
+
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    status, _, err = run("upscale", "a.png", "-o", "b.png", "--width", "bicubic")
+    assert 1 == status
+    assert "No space left" in err
+    assert b"old" == Path("b.png").read_bytes()
+    assert no_leftovers({"a.png", "b.png"})
+
+
+def test_sweep_writes_table_json_and_plot(run, photo: np.ndarray) -> None:
+    """Every branch once as reference, every budget once; ARM's table beside it."""
+    Path("hr").mkdir()
+    save(photo[:120, :160], "hr/a.png")
+    save(photo[200:300, 200:330], "hr/b.png")
+    arm = Path(__file__).parent.parent / "lut" / "plain-x4.arm.json"
+    status, out, _ = run("sweep", "hr", "-o", "s", "--budgets", "20%,60%", "--arm", arm, "--repeats", 1, "-q")
+    assert 0 == status
+    rows = json.loads(Path("s/sweep.json").read_text())["rows"]
+    settings = [(row["rule"], row["value"]) for row in rows]
+    static = [("static", name) for name in Upscaler("plain-x4").branches]
+    assert [*static, ("budget", "20%"), ("budget", "60%"), ("arm", "20%"), ("arm", "60%")] == settings
+    for row in rows:
+        if row["rule"] != "static":
+            assert row["macs_share"] <= float(row["value"][:-1]) / 100
+    assert 10 == len(Path("s/sweep.csv").read_text().splitlines())
+    assert PIL.Image.open("s/sweep.png").size[0] > 500
+    assert "w64" in out
+    assert 0 == run("sweep", "hr", "-o", "e", "--etas", "0,best", "--repeats", 1, "-q")[0]
+
+
+def test_evaluate_agrees_with_the_metrics(run, photo: np.ndarray) -> None:
+    """PSNR of one picture by hand: LR, upscale, crop, compare."""
+    from arm_sr.imaging.metrics import psnr, psnr_y
+    from arm_sr.imaging.resample import lr_bicubic
+
+    Path("hr").mkdir()
+    hr = photo[:122, :161]
+    save(hr, "hr/a.png")
+    status, out, _ = run("evaluate", "hr", "--width", "w32", "--json", "-", "-q")
+    figures = json.loads(out)
+    sr = Upscaler("plain-x4").upscale(lr_bicubic(hr[:120, :160], 4), width="w32").image
+    assert 0 == status
+    assert pytest.approx(psnr_y(sr, hr[:120, :160], 4)) == figures["psnr_y"]
+    assert pytest.approx(psnr(sr, hr[:120, :160], 4)) == figures["psnr_rgb"] == figures["psnr_rgb_all"]
+    assert 1 == run("evaluate", "nowhere")[0]
+
+
+def test_calibrate_prints_and_writes_a_cost_table(run, tiny_model: Path, small: np.ndarray) -> None:
+    """The file it writes is a cost table that `upscale --cost` takes."""
+    save(small, "a.png")
+    status, out, _ = run("calibrate", "-m", tiny_model, "-o", "cost.json")
+    assert 0 == status
+    assert "w8" in out
+    assert 0 == run("upscale", "a.png", "-m", tiny_model, "--cost", "cost.json", "-b", "50%", "-o", "o.png")[0]
+    assert (120, 100) == PIL.Image.open("o.png").size
+
+
+def test_models_lists_what_comes_along(run) -> None:
+    """Every sub-net of plain-x4 with its parameters."""
+    status, out, _ = run("models")
+    assert 0 == status
+    assert "19008" in out
+    assert "214128" in out
+
+
+def test_help_and_version_need_no_engine() -> None:
+    """--help of the command and its subcommands imports no engine and no numpy."""
+    code = (
+        "import sys; from arm_sr.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "loaded = {'numpy', 'cv2', 'onnxruntime', 'torch', 'PIL'} & set(sys.modules)\n"
+        "assert not loaded, loaded"
+    )
+    for argv in (["--help"], ["upscale", "--help"], ["sweep", "--help"], ["--version"]):
+        done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, check=False)
+        assert 0 == done.returncode, done.stderr
+        assert done.stdout
+
+
+def test_python_dash_m_is_the_command(small: np.ndarray, tmp_path: Path) -> None:
+    """`python -m arm_sr` upscales from any folder."""
+    PIL.Image.fromarray(small).save(tmp_path / "a.png")
+    argv = [sys.executable, "-m", "arm_sr", "upscale", "a.png", "-b", "20%", "-q"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+    assert (240, 200) == PIL.Image.open(tmp_path / "a_x4.png").size

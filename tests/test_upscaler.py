@@ -1,0 +1,279 @@
+"""`Upscaler`: any size, any budget, any model."""
+
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import arm_sr
+from arm_sr import ArtefactError, BudgetError, ModelError, Plan, Upscaler, UsageError
+from arm_sr.cost import CostTable
+from arm_sr.stitch import interpolate
+
+BUDGETS = [0.01, 0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0]
+
+
+@cache
+def upscaler_of(model: str) -> Upscaler:
+    """One `Upscaler` a model for all examples of a property."""
+    return Upscaler(model)
+
+
+@pytest.fixture(scope="session", params=["tiny", "plain-x4"])
+def upscaler(request: pytest.FixtureRequest, tiny_model: Path) -> Upscaler:
+    """A random model x2 and the shipped one."""
+    return upscaler_of(str(tiny_model) if request.param == "tiny" else request.param)
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Blobs and noise, so that patches differ in detail."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (height // 24 + 2, width // 24 + 2, 3), dtype=np.uint8)
+    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR).astype(int)
+    noise = rng.normal(0, 1, (height, width, 1)) * np.linspace(0, 40, width)[None, :, None]
+    return np.clip(smooth + noise, 0, 255).astype(np.uint8)
+
+
+@given(st.integers(1, 200), st.integers(1, 200), st.sampled_from(BUDGETS), st.sampled_from(["mse", "psnr"]))
+@settings(max_examples=25, deadline=None)
+def test_any_size_and_budget(upscaler: Upscaler, height: int, width: int, budget: float, objective: str) -> None:
+    """The size is exact, every pixel is covered, and what is computed is within the budget, by a recount too."""
+    image = picture(height, width)
+    result = upscaler.upscale(image, budget, objective=objective)
+    plan = result.plan
+    plan.check()
+    assert (height * upscaler.scale, width * upscaler.scale, 3) == result.image.shape
+    recount = 0
+    for branch, (top, left, bottom, right) in zip(plan.tiles.branch, plan.tiles.box, strict=True):
+        halo = plan.tiles.halo
+        rows = min(bottom + halo, height) - max(top - halo, 0)
+        cols = min(right + halo, width) - max(left - halo, 0)
+        recount += rows * cols * upscaler.card.subnets[plan.branches[branch]].macs_per_lr_pixel
+    largest = height * width * upscaler.card.subnets[upscaler.card.largest].macs_per_lr_pixel
+    assert recount == plan.macs == result.stats["macs"]["planned"]
+    assert largest == plan.macs_largest
+    assert recount <= budget * largest
+    assert result.stats["budget"]["spent"] == pytest.approx(recount / largest)
+
+
+@given(st.integers(1, 200), st.integers(1, 200), st.integers(0, 5), st.sampled_from(["mse", "psnr"]))
+@settings(max_examples=15, deadline=None)
+def test_larger_budgets_never_predict_worse(
+    upscaler: Upscaler, height: int, width: int, seed: int, objective: str
+) -> None:
+    """Monotone in the objective over a fine row of budgets."""
+    image = picture(height, width, seed)
+    table = upscaler.table
+    values = []
+    for percent in range(2, 101, 7):
+        plan = upscaler.plan(image, f"{percent}%", objective=objective)
+        if objective == "mse":
+            assert plan.predicted_mse is not None
+            values.append(-plan.predicted_mse)
+        else:
+            rows = table.bins_of(arm_sr.edges.patch_scores(image, plan.grid, table.score))
+            columns = np.array([table.branches.index(name) for name in plan.branches])
+            values.append(table.psnr[rows, columns[plan.branch_map]].mean())
+    assert np.all(np.diff(values) >= -1e-9)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (17, 50), (120, 90)])
+def test_one_branch_everywhere_is_one_pass(upscaler: Upscaler, shape: tuple[int, int]) -> None:
+    """To the bit what a direct pass gives, and one rectangle."""
+    image = picture(*shape)
+    for branch in upscaler.branches[1:]:
+        result = upscaler.upscale(image, width=branch)
+        assert 1 == len(result.plan.tiles.box)
+        assert np.array_equal(upscaler.backend.run(branch, image[None])[0], result.image)
+    assert np.array_equal(interpolate(image, upscaler.scale), upscaler.upscale(image, width="bicubic").image)
+    largest = upscaler.upscale(image, width=upscaler.branches[-1]).image
+    assert np.array_equal(largest, upscaler.upscale(image, "max").image)
+    assert np.array_equal(largest, upscaler.upscale(image).image)
+
+
+def test_routed_picture_matches_the_passes_it_is_cut_from(photo: np.ndarray) -> None:
+    """Far inside a tile the routed picture is the branch's own pass; in the rest it hardly differs."""
+    upscaler = upscaler_of("plain-x4")
+    image = np.ascontiguousarray(photo[:200, :230])
+    result = upscaler.upscale(image, "50%")
+    passes = [upscaler.upscale(image, width=name).image.astype(int) for name in upscaler.branches]
+    labels = np.repeat(np.repeat(result.plan.branch_map, 32, axis=0)[:200], 32, axis=1)[:, :230]
+    labels = labels.repeat(4, axis=0).repeat(4, axis=1)
+    expected = np.choose(labels[..., None], passes)
+    difference = np.abs(result.image - expected)
+    assert len(np.unique(labels)) > 1
+    assert 0 == difference[labels == 0].max()
+    assert (difference > 1).mean() < 0.01
+
+
+def test_a_saved_plan_replays_to_the_bit(upscaler: Upscaler, tmp_path: Path) -> None:
+    """The same picture, from a plan read back from its file."""
+    image = picture(100, 140)
+    first = upscaler.upscale(image, "40%")
+    first.plan.save(tmp_path / "plan.json")
+    again = upscaler.upscale(image, plan=Plan.load(tmp_path / "plan.json"))
+    assert np.array_equal(first.image, again.image)
+    assert first.stats["macs"] == again.stats["macs"]
+    with pytest.raises(ArtefactError, match="140x100"):
+        upscaler.upscale(image[:50], plan=first.plan)
+    with pytest.raises(UsageError, match="excludes"):
+        upscaler.upscale(image, "40%", plan=first.plan)
+
+
+def test_a_plan_of_another_model_is_refused(tiny_model: Path) -> None:
+    """Both models are named."""
+    image = picture(64, 64)
+    plan = upscaler_of(str(tiny_model)).plan(image, "40%")
+    with pytest.raises(ArtefactError, match="tiny-x2.*plain-x4"):
+        upscaler_of("plain-x4").upscale(image, plan=plan)
+
+
+@pytest.mark.parametrize("how", [{"budget": "40%"}, {"width": "w64"}, {"width": "bicubic"}])
+def test_grey_stays_grey(photo: np.ndarray, how: dict[str, str]) -> None:
+    """A grey array gives a grey array, the same as from equal channels."""
+    upscaler = upscaler_of("plain-x4")
+    grey = cv2.cvtColor(photo[:100, :90], cv2.COLOR_RGB2GRAY)
+    colour = upscaler.upscale(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), **how).image
+    result = upscaler.upscale(grey, **how).image
+    assert (400, 360) == result.shape
+    assert np.abs(colour.astype(int).mean(axis=2) - result).max() <= 8
+    assert np.abs(colour.astype(int).mean(axis=2) - result).mean() < 0.5
+
+
+def test_sixteen_bits_keep_their_levels(photo: np.ndarray) -> None:
+    """More than 256 levels, near 257 times the 8-bit result, and exact where it is interpolated."""
+    upscaler = upscaler_of("plain-x4")
+    smooth = cv2.GaussianBlur(photo[:80, :80].astype(np.float32) * 257, (0, 0), 2)
+    wide = smooth.round().astype(np.uint16)
+    narrow = ((wide.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    result = upscaler.upscale(wide, "50%").image
+    eight = upscaler.upscale(narrow, "50%").image
+    assert np.uint16 == result.dtype
+    assert len(np.unique(result)) > 1000
+    assert np.abs(result / 257 - eight).max() <= 2
+    bicubic = upscaler.upscale(wide, width="bicubic").image
+    assert np.array_equal(interpolate(wide, 4), bicubic)
+
+
+def test_alpha_is_upscaled_with_the_picture(photo: np.ndarray) -> None:
+    """RGBA in, RGBA out; the colours do not depend on alpha."""
+    upscaler = upscaler_of("plain-x4")
+    alpha = np.tile(np.arange(64, dtype=np.uint8) * 4, (48, 1))
+    rgba = np.dstack([photo[:48, :64], alpha])
+    result = upscaler.upscale(rgba, "40%").image
+    assert np.array_equal(upscaler.upscale(rgba[..., :3].copy(), "40%").image, result[..., :3])
+    assert np.array_equal(interpolate(alpha, 4), result[..., 3])
+
+
+def test_flat_pictures_stay_flat() -> None:
+    """A constant colour comes out within one level under a budget."""
+    for level in (0, 1, 127, 254, 255):
+        image = np.full((70, 70, 3), level, np.uint8)
+        result = upscaler_of("plain-x4").upscale(image, "40%").image
+        assert np.abs(result.astype(int) - level).max() <= 1
+
+
+def test_etas_move_from_the_cheapest_to_the_best(photo: np.ndarray) -> None:
+    """eta 0 interpolates; a larger eta never costs less before merging; `best` predicts the best PSNRs."""
+    upscaler = upscaler_of("plain-x4")
+    image = photo[:256, :256]
+    plans = [upscaler.plan(image, eta=eta) for eta in (0, 0.2, 0.5, 1, 2, 8, "best")]
+    costs = [upscaler._macs.per_pixel[plan.branch_map].sum() for plan in plans]
+    assert 0 == costs[0]
+    assert np.all(np.diff(costs) >= 0)
+    assert costs[-1] > 0
+    assert {"psnr"} == {plan.objective for plan in plans}
+
+
+def test_time_budgets_use_the_given_costs(photo: np.ndarray, tmp_path: Path) -> None:
+    """With --cost, milliseconds and shares count that table; a dearer largest sub-net buys fewer patches."""
+    card = upscaler_of("plain-x4").card
+    per_pixel = np.array([1e-6, 1e-4, 2e-4, 3e-4, 4e-4])
+    CostTable("ms", card.branches, np.full(5, 0.05), per_pixel, "made up").save(tmp_path / "cost.json")
+    upscaler = Upscaler("plain-x4", cost=tmp_path / "cost.json")
+    image = photo[200:400, 200:400]
+    for budget, limit in (("8ms", 8.0), ("50%", 0.5 * (0.05 + 4e-4 * 200 * 200))):
+        plan = upscaler.plan(image, budget)
+        recount = 0.05 + 1e-6 * 200 * 200 if plan.uses_bicubic else 0.0
+        computed = zip(plan.tiles.branch, plan.tiles.computed_pixels, strict=True)
+        recount += sum(0.05 + per_pixel[branch] * pixels for branch, pixels in computed)
+        assert pytest.approx(recount) == plan.cost
+        assert 0.7 * limit < plan.cost <= limit
+        assert "ms" == plan.unit
+    few = upscaler.plan(image, "0.01ms")
+    assert "below the cost of interpolation" in few.note
+    assert not few.branch_map.any()
+    assert "MAC" == upscaler.plan(image, "0.5GMAC").unit
+
+
+def test_milliseconds_are_measured_once_and_kept(
+    photo: np.ndarray, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first time budget calibrates; the next `Upscaler` reads the same costs from the cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = Upscaler(tiny_model)
+    result = first.upscale(photo[:64, :64], "5ms")
+    assert {"kind": "ms", "requested": "5ms"}.items() <= result.stats["budget"].items()
+    assert result.stats["budget"]["spent"] > 0
+    (kept,) = (tmp_path / "arm_sr").iterdir()
+    again = Upscaler(tiny_model).measured_cost
+    assert first.measured_cost.per_pixel.tolist() == again.per_pixel.tolist()
+    kept.write_text("{")
+    assert "ms" == Upscaler(tiny_model).measured_cost.unit
+
+
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [
+        ({"budget": "0"}, BudgetError),
+        ({"budget": -1.0}, BudgetError),
+        ({"budget": "40"}, BudgetError),
+        ({"budget": "40%", "eta": 1}, UsageError),
+        ({"budget": "40%", "width": "w16"}, UsageError),
+        ({"eta": "much"}, UsageError),
+        ({"eta": -1}, UsageError),
+        ({"eta": 1, "objective": "mse"}, UsageError),
+        ({"objective": "ssim"}, UsageError),
+        ({"width": "w17"}, ModelError),
+    ],
+)
+def test_wrong_arguments_are_refused(how: dict[str, object], error: type[Exception]) -> None:
+    """Each with its own kind of error, before anything is computed."""
+    with pytest.raises(error):
+        upscaler_of("plain-x4").upscale(np.zeros((8, 8, 3), np.uint8), **how)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("image", [np.zeros((8, 8)), np.zeros((0, 8, 3), np.uint8), np.zeros((8, 8, 2), np.uint8), [[1]]])
+def test_what_is_no_picture_is_refused(image: object) -> None:
+    """Wrong dtype, empty, wrong channels, no array."""
+    with pytest.raises(UsageError, match="a picture must be"):
+        upscaler_of("plain-x4").upscale(image)  # type: ignore[arg-type]
+
+
+def test_heat_map_shows_the_branches(photo: np.ndarray) -> None:
+    """Size of the result; patches of different branches differ in colour, also for grey and 16 bits."""
+    upscaler = upscaler_of("plain-x4")
+    for image in (photo[:128, :128], photo[:128, :128, 0], photo[:128, :128].astype(np.uint16) * 257):
+        result = upscaler.upscale(np.ascontiguousarray(image), "40%")
+        heat = result.heatmap()
+        assert (512, 512, 3) == heat.shape
+        assert np.uint8 == heat.dtype
+        tints = {tuple(np.round(heat[result.plan.branch_map.repeat(128, 0).repeat(128, 1) == b].mean(axis=0)
+                 - heat.mean(axis=(0, 1)))) for b in np.unique(result.plan.branch_map)}  # fmt: skip
+        assert len(np.unique(result.plan.branch_map)) == len(tints) > 1
+
+
+def test_branches_and_the_short_way(photo: np.ndarray) -> None:
+    """`Upscaler.branches` is cheapest first; `arm_sr.upscale` picks the model by scale."""
+    assert ("bicubic", "w16", "w32", "w48", "w64") == upscaler_of("plain-x4").branches
+    image = photo[:40, :40]
+    expected = upscaler_of("plain-x4").upscale(image, "40%").image
+    assert np.array_equal(expected, arm_sr.upscale(image, scale=4, budget="40%"))
+    with pytest.raises(ModelError, match="no model of scale 7"):
+        arm_sr.upscale(image, scale=7)
+    with pytest.raises(ModelError, match="unknown model"):
+        Upscaler("plain-x99")

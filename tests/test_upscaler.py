@@ -128,7 +128,7 @@ def test_a_plan_of_another_model_is_refused(tiny_model: Path) -> None:
     """Both models are named."""
     image = picture(64, 64)
     plan = upscaler_of(str(tiny_model)).plan(image, "40%")
-    with pytest.raises(ArtefactError, match="tiny-x2.*plain-x4"):
+    with pytest.raises(ArtefactError, match=r"tiny-x2.*plain-x4"):
         upscaler_of("plain-x4").upscale(image, plan=plan)
 
 
@@ -247,7 +247,9 @@ def test_wrong_arguments_are_refused(how: dict[str, object], error: type[Excepti
         upscaler_of("plain-x4").upscale(np.zeros((8, 8, 3), np.uint8), **how)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("image", [np.zeros((8, 8)), np.zeros((0, 8, 3), np.uint8), np.zeros((8, 8, 2), np.uint8), [[1]]])
+@pytest.mark.parametrize(
+    "image", [np.zeros((8, 8)), np.zeros((0, 8, 3), np.uint8), np.zeros((8, 8, 2), np.uint8), [[1]]]
+)
 def test_what_is_no_picture_is_refused(image: object) -> None:
     """Wrong dtype, empty, wrong channels, no array."""
     with pytest.raises(UsageError, match="a picture must be"):

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """What the engine adds to inference: planning and the direct pass, side by side in one run.
 
     tools/benchmark.py --data photos/ --min-side 2040
@@ -71,7 +72,8 @@ def main() -> None:
     about = {"model": upscaler.card.name, "machine": machine(), "backend": f"{backend.name} {backend.version}"}
     about["peak_rss_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print("; ".join(f"{k} {v}" for k, v in about.items()))
-    print(f"{'picture':>28} {'LR':>9} {'plan ms':>8} {'2 resizes':>9} {'ratio':>6} {'max ms':>8} {'direct':>8} {'ratio':>6}")
+    columns = f"{'plan ms':>8} {'2 resizes':>9} {'ratio':>6} {'max ms':>8} {'direct':>8} {'ratio':>6}"
+    print(f"{'picture':>28} {'LR':>9} {columns}")
     for row in rows:
         plan, whole = row["plan"], row["max"]
         print(

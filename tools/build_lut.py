@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Build the edge-to-PSNR table of a model from pictures that it never saw.
 
     tools/build_lut.py --model plain-x4 --data photos/ -o lut/plain-x4.json

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """`arm-sr sweep` by its tool name: tools/sweep.py HR_DIR -o OUT_DIR."""
 
 import sys

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Train a supernet from a recipe, or go on where a killed run stopped.
 
     tools/train.py checkpoints/plain-x4/recipe.json --data photos/ --val val/ -o runs/plain-x4

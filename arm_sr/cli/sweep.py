@@ -2,7 +2,8 @@
 
 LR pictures are made from the HR ones by the protocol (antialiased bicubic). Interpolation and every static
 sub-net in one pass are in the same table and plot. PSNR is given as a mean over pictures (psnr_rgb, psnr_y)
-and over all pixels (psnr_rgb_all); ms is the sum over pictures without files.
+and over all pixels (psnr_rgb_all); ms is the sum over pictures without files; the last column is the
+difference in psnr_rgb_all to the best single branch in one pass that costs no more MACs.
 """
 
 import argparse
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ..calibration import machine
     from ..errors import UsageError
-    from ..evaluation.sweep import settings_of, sweep, write_sweep
+    from ..evaluation.sweep import markdown, settings_of, sweep, write_sweep
     from ..imaging.folders import list_images
     from ..scheduler import Budget
     from ..scheduler.policy import parse_eta
@@ -71,10 +72,5 @@ def run(args: argparse.Namespace) -> int:
     }
     write_sweep(rows, about, args.output)
     print(f"{about['model']} on {len(files)} pictures of {about['data']}; {about['backend']}; {about['machine']}")
-    print(f"{'setting':>16}  {'MACs':>6}  {'RGB all':>7}  {'RGB':>6}  {'Y':>6}  {'SSIM Y':>6}  {'ms':>8}  {'seam':>6}")
-    for row in rows:
-        print(
-            f"{row['rule'] + ' ' + row['value']:>16}  {100 * row['macs_share']:5.1f}%  {row['psnr_rgb_all']:7.3f}  "
-            f"{row['psnr_rgb']:6.3f}  {row['psnr_y']:6.3f}  {row['ssim_y']:6.4f}  {row['ms']:8.1f}  {row['seam']:6.3f}"
-        )
+    print(markdown(rows))
     return 0

@@ -49,7 +49,8 @@ def sweep(settings: Sequence[Setting], files: Sequence[Path], repeats: int = 3,
         done: called with 1 after each setting of each picture.
 
     Returns:
-        One row a setting: `rule`, `value` and the figures of `summarise`.
+        One row a setting: `rule`, `value`, the figures of `summarise`, and for comparison the best single
+        branch in one pass that costs no more MACs (`static`) with the gain over it in dB (`gain_rgb_all`).
     """
     scores: list[list[Score]] = [[] for _ in settings]
     scale = settings[0].upscaler.scale
@@ -59,10 +60,33 @@ def sweep(settings: Sequence[Setting], files: Sequence[Path], repeats: int = 3,
                 point.upscaler.upscale(pair.lr, **point.how)
             kept.append(score_picture(point.upscaler, pair, point.how, repeats))
             done(1)
-    return [
+    rows: list[dict[str, Any]] = [
         {"rule": point.rule, "value": point.value, **{k: round(v, 5) for k, v in summarise(kept).items()}}
         for point, kept in zip(settings, scores, strict=True)
     ]
+    static = [row for row in rows if row["rule"] == "static"]
+    for row in rows:
+        rivals = [other for other in static if other is not row and other["macs_share"] <= row["macs_share"]]
+        best = max(rivals, key=lambda other: other["psnr_rgb_all"], default=None)
+        row["static"] = best and best["value"]
+        row["gain_rgb_all"] = best and round(row["psnr_rgb_all"] - best["psnr_rgb_all"], 5)
+    return rows
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """The table of a sweep as Markdown."""
+    lines = [
+        "| setting | MACs | RGB all pixels | RGB mean | Y mean | SSIM Y | ms | seam | against one pass of |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        beside = f"{row['static']}: {row['gain_rgb_all']:+.3f}" if row["static"] else ""
+        seam = "" if row["seam"] != row["seam"] else f"{row['seam']:.3f}"
+        lines.append(
+            f"| {row['rule']} {row['value']} | {row['macs_share']:.1%} | {row['psnr_rgb_all']:.3f} | "
+            f"{row['psnr_rgb']:.3f} | {row['psnr_y']:.3f} | {row['ssim_y']:.4f} | {row['ms']:.0f} | {seam} | {beside} |"
+        )
+    return "\n".join(lines)
 
 
 def write_sweep(rows: Sequence[dict[str, Any]], about: dict[str, Any], out: Path) -> None:

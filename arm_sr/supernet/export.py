@@ -46,7 +46,7 @@ def onnx_bytes(subnet: Supernet) -> bytes:
         torch.onnx.export(
             EightBit(subnet).eval(),
             (torch.zeros(1, 8, 8, 3, dtype=torch.uint8),),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # the stubs know paths only
             input_names=["lr"],
             output_names=["sr"],
             dynamic_axes=axes,

@@ -31,7 +31,7 @@ class USConvTranspose2d(nn.ConvTranspose2d):
         weight = self.weight[: x.shape[1], :out_channels]
         bias = None if self.bias is None else self.bias[:out_channels]
         return F.conv_transpose2d(
-            x, weight, bias, self.stride, self.padding, self.output_padding, dilation=self.dilation
+            x, weight, bias, self.stride, self.padding, self.output_padding, dilation=self.dilation  # type: ignore[arg-type]
         )
 
 

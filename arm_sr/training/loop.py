@@ -43,7 +43,7 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(recipe.seed)
     net = build(recipe.backbone, scale=recipe.scale, widths=recipe.widths, **recipe.backbone_options)
-    net = net.to(device, memory_format=torch.channels_last)
+    net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
     average = build(recipe.backbone, **net.config).to(device)
     average.load_state_dict(net.state_dict())
     optimiser = torch.optim.Adam(net.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
@@ -115,10 +115,10 @@ def _backward(net: Supernet, widths: list[int], lr: Tensor, hr: Tensor, distil: 
     """Accumulate the gradients of one step; returns the loss of the widest sub-net in it."""
     first = net(lr, widths[0])
     loss = F.l1_loss(first, hr)
-    loss.backward()
+    torch.autograd.backward(loss)
     target = first.detach() if distil else hr
     for width in widths[1:]:
-        F.l1_loss(net(lr, width), target).backward()
+        torch.autograd.backward(F.l1_loss(net(lr, width), target))
     return loss.detach()
 
 

@@ -15,7 +15,8 @@ from .backends import Backend, open_backend
 from .cost import CostTable
 from .edges import patch_scores
 from .errors import ArtefactError, ModelError, UsageError
-from .lut import EdgeTable
+from .imaging.io import rgb8
+from .lut import EdgeTable, table_path
 from .models import list_models, load_model
 from .patches import Grid
 from .report import heat_map, statistics
@@ -28,6 +29,8 @@ from .stitch import Rendered, interpolate, run_plan
 OBJECTIVES = ("mse", "psnr")
 """`mse`: least total squared error; `psnr`: ARM's, the best mean of the PSNRs of the patches."""
 DEFAULT_MODEL = "plain-x4"
+PATCH = 32
+"""Side of a patch in LR pixels where no table says another."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Upscaler:
 
     Args:
         model: name of a model that comes with the package, or a model directory.
-        backend: `auto`, `onnxruntime` or `pytorch`.
+        backend: `auto`, `onnxruntime`, `openvino` or `pytorch`.
         lut: edge-to-PSNR table to use instead of the model's own.
         cost: cost table (JSON) to use instead of MACs; `%` is then a share of its largest sub-net.
         progress: called with the LR pixels of each finished batch of tiles.
@@ -64,7 +67,9 @@ class Upscaler:
                  cost: str | Path | None = None, progress: Callable[[int], None] | None = None) -> None:  # fmt: skip
         self.card = load_model(str(model))
         self.backend: Backend = open_backend(backend, self.card)
-        self.table = EdgeTable.for_model(self.card, None if lut is None else Path(lut))
+        self._table = None
+        if lut is not None or table_path(self.card).exists():
+            self._table = EdgeTable.for_model(self.card, None if lut is None else Path(lut))
         self._given_cost = None if cost is None else CostTable.load(Path(cost), self.card)
         self._macs = CostTable.of_macs(self.card)
         self.progress = progress
@@ -79,6 +84,16 @@ class Upscaler:
         """Names of the branches, `bicubic` first, cheapest to dearest."""
         return self.card.branches
 
+    @property
+    def table(self) -> EdgeTable:
+        """The edge-to-PSNR table; ArtefactError when the model has none."""
+        if self._table is None:
+            raise ArtefactError(
+                f"model '{self.card.name}' has no table, which a budget or eta needs; build {table_path(self.card)} "
+                "with tools/build_lut.py, or use max or a width"
+            )
+        return self._table
+
     @cached_property
     def measured_cost(self) -> CostTable:
         """Milliseconds of every branch on this machine: from the cache, else measured now."""
@@ -92,29 +107,39 @@ class Upscaler:
             raise UsageError(f"{' and '.join(given)} exclude each other")
         if objective is not None and objective not in OBJECTIVES:
             raise UsageError(f"unknown objective '{objective}'; there are {', '.join(OBJECTIVES)}")
-        rgb = to_rgb8(check_image(image))
-        grid = Grid(rgb.shape[0], rgb.shape[1], self.table.patch)
-        rows = self.table.bins_of(patch_scores(rgb, grid, self.table.score)).ravel()
-        columns = [self.table.branches.index(name) for name in self.branches]
-        psnr, mse = self.table.psnr[rows][:, columns], self.table.mse[rows][:, columns]
+        colour, _ = split_alpha(check_image(image))
+        rgb = rgb8(colour)
         if eta is not None:
             if objective == "mse":
-                raise UsageError("eta means the psnr objective; leave --objective out or use a budget")
-            table = self._given_cost or self._macs
+                raise UsageError("eta means the psnr objective; leave the objective out or use a budget")
+            eta = parse_eta(eta)
+            grid, psnr, mse = self._predict(rgb, self.table)
+            table = self._share_cost()
             per_patch = table.per_call + table.per_pixel * grid.patch**2
-            chosen = eta_rule(psnr, per_patch / per_patch[-1], parse_eta(eta))
-            return self._finish(grid, chosen, mse, table, "eta", str(eta), "psnr")
+            chosen = eta_rule(psnr, per_patch / per_patch[-1], eta)
+            return self._finish(grid, chosen, mse, table, "eta", "best" if np.isinf(eta) else str(eta), "psnr")
         objective = objective or "mse"
-        if width is not None:
-            if width not in self.branches:
-                raise ModelError(f"unknown branch '{width}' of {self.card.name}; there are {', '.join(self.branches)}")
-            chosen = np.full(grid.areas.size, self.branches.index(width))
-            return self._finish(grid, chosen, mse, self._macs, "width", width, objective)
         limit = Budget.parse("max" if budget is None else budget)
-        if limit.kind == "max":
-            chosen = np.full(grid.areas.size, len(self.branches) - 1)
-            return self._finish(grid, chosen, mse, self._macs, "max", limit.text, objective)
-        return self._within(limit, objective, grid, psnr, mse)
+        if width is not None and width not in self.branches:
+            raise ModelError(f"unknown branch '{width}' of {self.card.name}; there are {', '.join(self.branches)}")
+        if width is None and limit.kind != "max":
+            grid, psnr, mse = self._predict(rgb, self.table)
+            return self._within(limit, objective, grid, psnr, mse)
+        # One branch everywhere needs no prediction, but tells one where there is a table.
+        if self._table is None:
+            grid, everywhere = Grid(rgb.shape[0], rgb.shape[1], PATCH), None
+        else:
+            grid, _, everywhere = self._predict(rgb, self._table)
+        chosen = np.full(grid.areas.size, self.branches.index(width or self.card.largest))
+        kind, requested = ("max", limit.text) if width is None else ("width", width)
+        return self._finish(grid, chosen, everywhere, self._macs, kind, requested, objective)
+
+    def _predict(self, rgb: np.ndarray, table: EdgeTable) -> tuple[Grid, np.ndarray, np.ndarray]:
+        """The patches, and the PSNR and squared error of each under every branch: (patches, branches)."""
+        grid = Grid(rgb.shape[0], rgb.shape[1], table.patch)
+        rows = table.bins_of(patch_scores(rgb, grid, table.score)).ravel()
+        columns = [table.branches.index(name) for name in self.branches]
+        return grid, table.psnr[rows][:, columns], table.mse[rows][:, columns]
 
     def _within(self, limit: Budget, objective: str, grid: Grid, psnr: np.ndarray, mse: np.ndarray) -> Plan:
         """The plan that spends `limit` best."""
@@ -145,7 +170,7 @@ class Upscaler:
     def _cost_table(self, limit: Budget) -> CostTable:
         """The costs that a budget of this kind counts."""
         if limit.kind == "share":
-            return self._given_cost or self._macs
+            return self._share_cost()
         if limit.kind == "macs":
             return self._macs
         if self._given_cost is None:
@@ -154,10 +179,14 @@ class Upscaler:
             raise UsageError(f"a budget of {limit.text} needs a cost table in ms, the given one is in MACs")
         return self._given_cost
 
+    def _share_cost(self) -> CostTable:
+        """The costs that `%` and eta count: the given ones, else the engine's own, else MACs."""
+        return self._given_cost or self.backend.cost or self._macs
+
     def _tiles(self, grid: Grid, branches: np.ndarray, table: CostTable) -> Tiles:
         return merge(branches.reshape(grid.shape), grid, self.card.halo, table)
 
-    def _finish(self, grid: Grid, branches: np.ndarray, mse: np.ndarray, table: CostTable, kind: str,
+    def _finish(self, grid: Grid, branches: np.ndarray, mse: np.ndarray | None, table: CostTable, kind: str,
                 requested: str, objective: str, note: str = "") -> Plan:  # fmt: skip
         tiles = self._tiles(grid, branches, table)
         areas = grid.areas.ravel()
@@ -179,7 +208,7 @@ class Upscaler:
             unit=table.unit,
             macs=tiles.cost(self._macs),
             macs_largest=self._macs.one_pass(-1, pixels),
-            predicted_mse=_total(mse * areas[:, None], branches) / pixels,
+            predicted_mse=None if mse is None else _total(mse * areas[:, None], branches) / pixels,
             note=note,
         )
 
@@ -189,8 +218,9 @@ class Upscaler:
         """Upscale one picture; with none of `budget`, `eta`, `width` and `plan` the largest sub-net runs everywhere.
 
         Args:
-            image: uint8 or uint16: RGB (H, W, 3), RGBA (H, W, 4) or grey (H, W), at least 1x1. Alpha is
-                interpolated. 16-bit pictures are interpolated, and the sub-nets add their 8-bit difference.
+            image: uint8 or uint16: RGB (H, W, 3), RGBA (H, W, 4), grey (H, W) or grey and alpha (H, W, 2), at
+                least 1x1. Alpha is interpolated. 16-bit pictures are interpolated, and the sub-nets add their
+                8-bit difference.
             budget: `40%` or 0.4 of one pass of the largest sub-net, `2.5GMAC`, `150ms` or `max`.
             eta: trade-off of ARM's rule, a number or `best`.
             width: one branch everywhere, such as `w32` or `bicubic`.
@@ -201,6 +231,8 @@ class Upscaler:
             BudgetError, ModelError, UsageError: an argument is wrong.
             ArtefactError: the plan does not belong to the model or picture.
         """
+        if budget is not None and Budget.parse(budget).kind == "ms":
+            self._cost_table(Budget.parse(budget))  # measuring costs is not part of upscaling this picture
         begun = time.perf_counter()
         image = check_image(image)
         if plan is None:
@@ -238,21 +270,18 @@ class Upscaler:
 
     def _render(self, plan: Plan, image: np.ndarray) -> tuple[np.ndarray, Rendered]:
         """Run the plan and bring the result to the dtype and channels of `image`."""
-        colour = image[..., :3] if image.ndim == 3 else image
-        rgb = to_rgb8(image)
+        colour, alpha = split_alpha(image)
+        rgb = rgb8(colour)
         rendered = run_plan(plan, rgb, self.backend, self.progress)
         sr = rendered.image
-        if image.dtype == np.uint16:
-            difference = sr.astype(np.int32) - interpolate(rgb, self.scale)
-            if image.ndim == 2:
-                difference = difference[..., 1]
-            smooth = interpolate(np.ascontiguousarray(colour), self.scale)
-            sr = np.clip(smooth + 257 * difference, 0, 65535).astype(np.uint16)
-        elif image.ndim == 2:
+        if colour.ndim == 2:
             sr = cv2.cvtColor(sr, cv2.COLOR_RGB2GRAY)
-        if image.ndim == 3 and image.shape[2] == 4:
-            alpha = interpolate(np.ascontiguousarray(image[..., 3]), self.scale)
-            sr = np.dstack([sr, alpha])
+        if colour.dtype == np.uint16:
+            base = interpolate(rgb if colour.ndim == 3 else np.ascontiguousarray(rgb[..., 0]), self.scale)
+            difference = sr.astype(np.int32) - base
+            sr = np.clip(interpolate(colour, self.scale) + 257 * difference, 0, 65535).astype(np.uint16)
+        if alpha is not None:
+            sr = np.dstack([sr, interpolate(alpha, self.scale)])
         return sr, rendered
 
 
@@ -266,18 +295,17 @@ def check_image(image: np.ndarray) -> np.ndarray:
     if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16):
         kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
         raise UsageError(f"a picture must be a uint8 or uint16 array, not {kind}")
-    if image.ndim not in (2, 3) or image.size == 0 or (image.ndim == 3 and image.shape[2] not in (3, 4)):
-        raise UsageError(f"a picture must be (H, W), (H, W, 3) or (H, W, 4) and not empty, not {image.shape}")
+    if image.ndim not in (2, 3) or image.size == 0 or (image.ndim == 3 and image.shape[2] not in (2, 3, 4)):
+        raise UsageError(f"a picture must be (H, W) or (H, W, 2 to 4) and not empty, not {image.shape}")
     return image
 
 
-def to_rgb8(image: np.ndarray) -> np.ndarray:
-    """The 8-bit RGB view of a picture that tables and sub-nets see: uint8 (H, W, 3), contiguous."""
-    if image.dtype == np.uint16:
-        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if image.ndim == 2:
-        return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_GRAY2RGB)
-    return np.ascontiguousarray(image[..., :3])
+def split_alpha(image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Colours (H, W, 3) or grey (H, W), and alpha (H, W) or None, of a picture that `check_image` takes."""
+    if image.ndim == 2 or image.shape[2] == 3:
+        return np.ascontiguousarray(image), None
+    colour = image[..., 0] if image.shape[2] == 2 else image[..., :3]
+    return np.ascontiguousarray(colour), np.ascontiguousarray(image[..., -1])
 
 
 @lru_cache(maxsize=4)

@@ -4,12 +4,14 @@ import logging
 import os
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from .backends import Backend
 from .backends.base import allowed_threads
@@ -33,7 +35,7 @@ def measure(card: ModelCard, backend: Backend) -> CostTable:
     """
     noise = np.random.default_rng(0).integers(0, 256, (1, SIDES[1], SIDES[1], 3), dtype=np.uint8)
     per_call, per_pixel = [], []
-    for branch in card.branches:
+    for branch in tqdm(card.branches, desc="calibrating", unit="branch", leave=False, disable=None):
         runs: list[Callable[[], object]] = []
         for side in SIDES:
             tile = np.ascontiguousarray(noise[:, :side, :side])
@@ -62,7 +64,7 @@ def _median_ms(run: Callable[[], object]) -> float:
 def cached_or_measured(card: ModelCard, backend: Backend) -> CostTable:
     """The cached costs of this machine, model and engine; measured and cached when there are none."""
     path = cache_path(card, backend)
-    if path.exists():
+    if path.is_file():
         try:
             return CostTable.load(path, card)
         except ArtefactError as error:
@@ -78,6 +80,7 @@ def calibrate(card: ModelCard, backend: Backend) -> CostTable:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         table.save(path)
+        log.info("costs kept in %s", path)
     except OSError as error:
         log.warning("%s: the measured costs could not be kept (%s)", path, error.strerror or error)
     return table
@@ -88,8 +91,11 @@ def cache_path(card: ModelCard, backend: Backend) -> Path:
     key = "|".join(
         [machine(), backend.name, backend.version, backend.precision, cv2.__version__, card.sha256]
     )
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "arm_sr" / f"cost-{card.name}-{digest(key.encode())[:16]}.json"
+    try:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a user without a home
+        root = Path(tempfile.gettempdir())
+    return root / "arm_sr" / f"cost-{card.name}-{digest(key.encode())[:16]}.json"
 
 
 def machine() -> str:

@@ -33,6 +33,8 @@ class CostTable:
         costs = np.array([self.per_call, self.per_pixel], dtype=np.float64)
         if costs.shape != (2, len(self.branches)) or not np.all(np.isfinite(costs)) or np.any(costs < 0):
             raise ValueError("per_call and per_pixel must be numbers of 0 or more, one for each branch")
+        if self.one_pass(-1, 1) <= 0:
+            raise ValueError(f"the largest sub-net, {self.branches[-1]}, must cost more than nothing")
         if self.unit not in ("MAC", "ms"):
             raise ValueError(f"unit must be 'MAC' or 'ms', not '{self.unit}'")
 

@@ -11,7 +11,7 @@ import numpy as np
 from .atomic import write_bytes
 from .edges import SCORES
 from .errors import ArtefactError
-from .models import ModelCard, data_folder
+from .models import INTERPOLATOR, ModelCard, data_folder
 
 SCHEMA = 1
 
@@ -97,12 +97,19 @@ class EdgeTable:
     def for_model(cls, card: ModelCard, path: Path | None = None) -> "EdgeTable":
         """The table at `path` (default: the one that belongs to `card`), checked against the card."""
         if path is None:
-            beside = card.folder / "lut.json"
-            path = beside if beside.exists() else data_folder("lut") / f"{card.name}.json"
+            path = table_path(card)
         table = cls.load(path)
+        if table.interpolator != INTERPOLATOR:
+            raise ArtefactError(f"{path} was measured with interpolation '{table.interpolator}', not '{INTERPOLATOR}'")
         if table.model_sha256 != card.sha256 or set(table.branches) != set(card.branches):
             raise ArtefactError(
                 f"{path} was measured on model '{table.model}' ({table.model_sha256[:12]}), not on the one in "
                 f"{card.folder} ('{card.name}', {card.sha256[:12]}); build it again with tools/build_lut.py"
             )
         return table
+
+
+def table_path(card: ModelCard) -> Path:
+    """Where the table of `card` is: `lut.json` beside the card, else NAME.json among the shipped tables."""
+    beside = card.folder / "lut.json"
+    return beside if beside.exists() else data_folder("lut") / f"{card.name}.json"

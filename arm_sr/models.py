@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from .errors import ArtefactError, ModelError
 CARD = "model.json"
 BICUBIC = "bicubic"
 """Name of the interpolation branch, branch 0 of every model."""
+INTERPOLATOR = "opencv-cubic"
+"""What that branch is; tables say which one they measured."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,13 @@ class SubNet:
     """ONNX file in the model's folder: uint8 NHWC in and out, free batch and size."""
     sha256: str
     """Of that file."""
+
+    def __post_init__(self) -> None:
+        for name in ("width", "params", "macs_per_lr_pixel", "receptive_radius"):
+            _whole(name, getattr(self, name), 0 if name == "receptive_radius" else 1)
+        for name in ("file", "sha256"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} must be text")
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,12 @@ class ModelCard:
     """`recipe`, and `data`: sources and licences."""
     folder: Path = field(compare=False)
     """Where the files are; not part of the file."""
+
+    def __post_init__(self) -> None:
+        _whole("scale", self.scale, 1)
+        _whole("halo", self.halo, 0)
+        if not self.subnets or BICUBIC in self.subnets:
+            raise ValueError("there must be at least one sub-net, none of them called bicubic")
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -85,16 +101,18 @@ class ModelCard:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             data["subnets"] = {name: SubNet(**values) for name, values in data["subnets"].items()}
-            card = cls(**data, folder=Path(folder))
-            if not card.subnets or BICUBIC in card.subnets:
-                raise ValueError("needs at least one sub-net, none of them called bicubic")
-            return card
+            return cls(**data, folder=Path(folder))
         except FileNotFoundError as error:
             raise ArtefactError(f"{path}: no such file, so {folder} is not a model directory") from error
         except KeyError as error:
             raise ArtefactError(f"{path}: field {error} is missing") from error
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ArtefactError(f"{path}: not a model card ({error})") from error
+
+
+def _whole(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number of {least} or more, not {value!r}")
 
 
 def digest(data: bytes) -> str:
@@ -130,6 +148,6 @@ def load_model(name: str) -> ModelCard:
     shipped = list_models()
     if name in shipped:
         return ModelCard.load(data_folder("checkpoints") / name)
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return ModelCard.load(Path(name))
     raise ModelError(f"unknown model '{name}': not a directory, nor one of {', '.join(shipped) or 'none'}")

@@ -1,5 +1,6 @@
 """What is told about an upscaled picture: the statistics and the heat map."""
 
+import math
 from typing import Any
 
 import cv2
@@ -24,9 +25,12 @@ def heat_map(image: np.ndarray, plan: Plan) -> np.ndarray:
     Returns:
         uint8 RGB, height and width of `image`.
     """
-    grey = image if image.ndim == 2 else cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY)
+    grey = image if image.ndim == 2 else image[..., 0]
+    if image.ndim == 3 and image.shape[2] > 2:
+        grey = cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY)
     if grey.dtype == np.uint16:
         grey = (grey // 257).astype(np.uint8)
+    grey = np.ascontiguousarray(grey)
     colours = branch_colours(len(plan.branches))[plan.branch_map]
     for axis, edges in enumerate((plan.grid.row_edges, plan.grid.col_edges)):
         colours = np.repeat(colours, np.diff(edges) * plan.scale, axis=axis)
@@ -48,10 +52,15 @@ def statistics(plan: Plan, *, macs: float, time_ms: dict[str, float], backend: s
     if plan.kind == "ms":
         planned, spent = plan.cost, spent_ms
     elif plan.kind == "share":
+        # By the table that the share counts; what runs is exactly the plan's tiles.
         planned = plan.cost / plan.cost_largest
-        spent = (macs if plan.unit == "MAC" else spent_ms) / plan.cost_largest
+        spent = planned * (macs / plan.macs if plan.macs else 1.0)
     else:
         planned, spent = plan.macs, macs
+    eta = None
+    if plan.kind == "eta":
+        eta = plan.requested if plan.requested == "best" else float(plan.requested)
+    predicted = plan.predicted_psnr
     return {
         "model": plan.model,
         "scale": plan.scale,
@@ -61,9 +70,9 @@ def statistics(plan: Plan, *, macs: float, time_ms: dict[str, float], backend: s
         "branches": plan.counts,
         "macs": {"planned": plan.macs, "largest": plan.macs_largest},
         "time_ms": {name: round(value, 3) for name, value in time_ms.items()},
-        "eta": plan.requested if plan.kind == "eta" else None,
+        "eta": eta,
         "objective": plan.objective,
-        "predicted_psnr": plan.predicted_psnr,
+        "predicted_psnr": predicted if predicted is None or math.isfinite(predicted) else None,
         "backend": backend,
         "precision": precision,
         "note": plan.note,

@@ -11,8 +11,6 @@ import numpy as np
 from .backends import Backend
 from .scheduler import Plan
 
-INTERPOLATOR = "opencv-cubic"
-"""Name of the interpolation branch in tables."""
 BATCH_PIXELS = 1 << 20
 """LR pixels in one call at most, so that memory does not grow with the number of tiles."""
 

@@ -9,6 +9,7 @@ import torch
 
 from arm_sr.imaging.metrics import psnr_of_mse
 from arm_sr.lut import EdgeTable
+from arm_sr.models import INTERPOLATOR
 from arm_sr.supernet.backbones import build
 from arm_sr.supernet.export import write_checkpoint
 from arm_sr.training.config import Recipe
@@ -46,7 +47,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model_sha256=card.sha256,
         patch=16,
         score="laplacian-energy",
-        interpolator="opencv cubic",
+        interpolator=INTERPOLATOR,
         branches=card.branches,
         edges=edges,
         counts=np.full(6, 100),

@@ -248,7 +248,7 @@ def test_wrong_arguments_are_refused(how: dict[str, object], error: type[Excepti
 
 
 @pytest.mark.parametrize(
-    "image", [np.zeros((8, 8)), np.zeros((0, 8, 3), np.uint8), np.zeros((8, 8, 2), np.uint8), [[1]]]
+    "image", [np.zeros((8, 8)), np.zeros((0, 8, 3), np.uint8), np.zeros((8, 8, 5), np.uint8), [[1]]]
 )
 def test_what_is_no_picture_is_refused(image: object) -> None:
     """Wrong dtype, empty, wrong channels, no array."""

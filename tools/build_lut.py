@@ -8,6 +8,7 @@ every file). Prints the table and the rank correlation of score and PSNR, and dr
 """
 
 import argparse
+import logging
 from pathlib import Path
 
 from tqdm import tqdm
@@ -15,7 +16,8 @@ from tqdm import tqdm
 from arm_sr.backends import open_backend
 from arm_sr.cli import run_tool
 from arm_sr.edges import SCORES
-from arm_sr.evaluation.pairs import read_pairs
+from arm_sr.errors import ArtefactError
+from arm_sr.evaluation.pairs import readable_pairs
 from arm_sr.evaluation.table import build_table, measure_patches
 from arm_sr.evaluation.table_plot import draw_table
 from arm_sr.imaging.folders import list_images, split_hold_out
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("--arm", action="store_true", help="ARM's table: laplacian-mean, 30 bins of equal width")
     parser.add_argument("--backend", default="auto", help="engine (default %(default)s)")
     args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     if min(args.bins, args.patch, args.stride) < 1:
         parser.error("--bins, --patch and --stride must be 1 or more")
     score, bins = ("laplacian-mean", 30) if args.arm else (args.score, args.bins)
@@ -42,8 +45,10 @@ def main() -> None:
     files = list_images(args.data)
     if not args.all_files:
         files = split_hold_out(files)[1]
+        if not files:
+            raise ArtefactError(f"{args.data}: fewer than ten pictures, so none is held out; add --all-files")
     bar = tqdm(files, desc="measuring", unit="picture")
-    pairs = read_pairs(bar, card.scale)
+    pairs = readable_pairs(bar, card.scale)
     samples = measure_patches(card, open_backend(args.backend, card), pairs, args.patch, args.stride, [score])
     which = "all files" if args.all_files else "every tenth file"
     table = build_table(card, samples, score=score, patch=args.patch, bins=bins, equal_width=args.arm,

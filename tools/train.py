@@ -30,8 +30,9 @@ def main() -> None:
     files, _ = split_hold_out(list_images(args.data))
     data = CropData(files, recipe.scale, recipe.patch)
     logging.info("%s: %d pictures to train on", recipe.name, len(data.pairs))
+    sources = describe_sources(args.data)
     net = train(recipe, data, list_images(args.val), args.output)
-    write_checkpoint(net, recipe, describe_sources(args.data), args.output)
+    write_checkpoint(net, recipe, sources, args.output)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ from ..errors import BackendError, UsageError
 from ..models import ModelCard
 from .base import Backend
 
-_MODULES = {"onnxruntime": ".onnx_runtime", "pytorch": ".pytorch"}
+_MODULES = {"onnxruntime": ".onnx_runtime", "openvino": ".open_vino", "pytorch": ".pytorch"}
+_EXTRAS = {"openvino": "arm-sr[openvino]", "pytorch": "arm-sr[train]"}
 BACKENDS = tuple(_MODULES)
 """Names, the default first."""
 
@@ -22,10 +23,10 @@ def open_backend(name: str, card: ModelCard) -> Backend:
     try:
         module = import_module(_MODULES[name], __name__)
     except ImportError as error:
-        extra = getattr(error, "name", None) or name
-        package = "arm-sr[train]" if name == "pytorch" else "arm-sr"
+        missing = error.name or name
+        package = _EXTRAS.get(name, "arm-sr")
         raise BackendError(
-            f"backend '{name}' needs '{extra}', which is not installed: pip install '{package}'"
+            f"backend '{name}' needs '{missing}', which is not installed: pip install '{package}'"
         ) from error
     backend: Backend = module.open_backend(card)
     return backend

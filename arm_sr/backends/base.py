@@ -5,6 +5,8 @@ from typing import Protocol
 
 import numpy as np
 
+from ..cost import CostTable
+
 
 class Backend(Protocol):
     """An engine with the sub-nets of one model."""
@@ -15,6 +17,8 @@ class Backend(Protocol):
     """Of the engine; measured costs depend on it."""
     precision: str
     """Arithmetic of the sub-nets, such as `fp32`."""
+    cost: CostTable | None
+    """What `%` counts on this engine; None for MACs."""
 
     def load(self, branch: str) -> None:
         """Make the sub-net called `branch` ready, so that `run` does not pay for it."""
@@ -28,6 +32,9 @@ class Backend(Protocol):
 
         Returns:
             uint8 RGB, (N, scale * H, scale * W, 3).
+
+        Raises:
+            BackendError: the engine failed, for want of memory for instance.
         """
 
     def close(self) -> None:

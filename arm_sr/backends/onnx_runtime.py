@@ -14,6 +14,7 @@ class OnnxRuntime:
     name = "onnxruntime"
     version: str = onnxruntime.__version__
     precision = "fp32"
+    cost = None
 
     def __init__(self, card: ModelCard) -> None:
         self._card = card
@@ -36,7 +37,10 @@ class OnnxRuntime:
     def run(self, branch: str, batch: np.ndarray) -> np.ndarray:
         """See `Backend.run`."""
         self.load(branch)
-        result: np.ndarray = self._sessions[branch].run(None, {"lr": batch})[0]
+        try:
+            result: np.ndarray = self._sessions[branch].run(None, {"lr": batch})[0]
+        except Exception as error:  # the engine's exceptions have no common base
+            raise BackendError(f"onnxruntime failed on a batch of {batch.shape}: {error}") from error
         return result
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
+from ..errors import BackendError
 from ..models import ModelCard, checked_bytes
 from ..supernet.backbones import build
 from ..supernet.export import EightBit
@@ -16,6 +17,7 @@ class PyTorch:
     name = "pytorch"
     version: str = torch.__version__
     precision = "fp32"
+    cost = None
 
     def __init__(self, card: ModelCard) -> None:
         self._card = card
@@ -36,7 +38,11 @@ class PyTorch:
     def run(self, branch: str, batch: np.ndarray) -> np.ndarray:
         """See `Backend.run`."""
         self.load(branch)
-        result: np.ndarray = self._nets[branch](torch.from_numpy(batch).to(self._device)).cpu().contiguous().numpy()
+        try:
+            # torch wants an array of its own that it may write to.
+            result: np.ndarray = self._nets[branch](torch.tensor(batch).to(self._device)).cpu().contiguous().numpy()
+        except RuntimeError as error:
+            raise BackendError(f"pytorch failed on a batch of {batch.shape}: {error}") from error
         return result
 
     def close(self) -> None:

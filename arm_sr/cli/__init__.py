@@ -1,6 +1,7 @@
 """The command `arm-sr`: one module a subcommand; heavy imports wait until one runs."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -31,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for module in (upscale, sweep, evaluate, calibrate, models):
         name = module.__name__.rsplit(".", 1)[-1]
-        line = (module.__doc__ or "").strip()
+        line = (module.__doc__ or "").strip()  # the first line is the help, the whole is the description
         formatter = argparse.RawDescriptionHelpFormatter
         command = commands.add_parser(
             name, help=line.splitlines()[0], description=line, formatter_class=formatter, allow_abbrev=False
@@ -46,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def command() -> int:
         args = build_parser().parse_args(argv)
+        level = logging.WARNING if getattr(args, "quiet", False) else logging.INFO
+        logging.basicConfig(level=level, format="arm-sr: %(message)s", stream=sys.stderr, force=True)
         status: int = args.run(args)
         return status
 
@@ -66,7 +69,8 @@ def _guarded(name: str, command: Callable[[], int]) -> int:
     """Errors of arm_sr become one line on stderr and an exit status."""
     try:
         status = command()
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status
     except ArmSRError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
@@ -81,6 +85,9 @@ def _guarded(name: str, command: Callable[[], int]) -> int:
     except BrokenPipeError:
         # The reader of stdout went away; nothing more may be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except OSError as error:
+        print(f"{name}: error: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
         return FAILED
 
 

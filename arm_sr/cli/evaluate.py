@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_choice(parser)
     parser.add_argument("--json", metavar="FILE|-", help="write the figures as JSON; - is stdout")
-    add_talk(parser)
+    add_talk(parser, verbose="print the figures of every picture too")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from ..atomic import write_bytes
     from ..errors import ImageError
     from ..evaluation.pairs import read_pairs
-    from ..evaluation.quality import score_picture, summarise
+    from ..evaluation.quality import finite, score_picture, summarise
     from ..imaging.folders import list_images
 
     how = choice_of(args)
@@ -55,10 +55,8 @@ def run(args: argparse.Namespace) -> int:
             "model": upscaler.card.name,
             "data": args.folder.name,
             "setting": how or {"budget": "max"},
-            **{k: None if v != v else v for k, v in figures.items()},
-            "pictures": [
-                {k: None if v != v else v for k, v in dataclasses.asdict(score).items()} for score in scores
-            ],
+            **finite(figures),
+            "pictures": [finite(dataclasses.asdict(score)) for score in scores],
         }
         text = json.dumps(report, indent=2) + "\n"
         if args.json == "-":

@@ -8,13 +8,19 @@ if TYPE_CHECKING:
     from ..api import Upscaler
 
 
-def add_model(parser: argparse.ArgumentParser, default: str | None = "plain-x4") -> None:
-    """`-m`, `--lut`, `--cost`, `--backend`."""
+def add_engine(parser: argparse.ArgumentParser, default: str | None = "plain-x4") -> None:
+    """`-m`, `--backend`."""
     add = parser.add_argument
     add("-m", "--model", default=default, help="name of a model (see arm-sr models) or a model directory")
+    add("--backend", default="auto", metavar="NAME", help="auto, onnxruntime, openvino or pytorch")
+
+
+def add_model(parser: argparse.ArgumentParser, default: str | None = "plain-x4") -> None:
+    """`-m`, `--backend`, `--lut`, `--cost`."""
+    add_engine(parser, default)
+    add = parser.add_argument
     add("--lut", type=Path, metavar="FILE", help="edge-to-PSNR table instead of the model's own")
     add("--cost", type=Path, metavar="FILE", help="cost table of a device; %% is then a share of its largest sub-net")
-    add("--backend", default="auto", metavar="NAME", help="auto, onnxruntime or pytorch")
 
 
 def add_choice(parser: argparse.ArgumentParser) -> None:
@@ -30,11 +36,12 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_talk(parser: argparse.ArgumentParser) -> None:
-    """`-q` and `-v`."""
+def add_talk(parser: argparse.ArgumentParser, verbose: str = "") -> None:
+    """`-q`, and `-v` where `verbose` says what it prints."""
     talk = parser.add_mutually_exclusive_group()
-    talk.add_argument("-q", "--quiet", action="store_true", help="print errors only")
-    talk.add_argument("-v", "--verbose", action="store_true", help="print the plan of every picture too")
+    talk.add_argument("-q", "--quiet", action="store_true", help="print errors and data only")
+    if verbose:
+        talk.add_argument("-v", "--verbose", action="store_true", help=verbose)
 
 
 def open_upscaler(args: argparse.Namespace, model: str | None = None) -> "Upscaler":

@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the sweep and print its table; returns the exit status."""
+    import matplotlib  # noqa: F401  the plot at the end needs it; say so before the work
     from tqdm import tqdm
 
     from ..calibration import machine
@@ -65,12 +66,13 @@ def run(args: argparse.Namespace) -> int:
     about: dict[str, Any] = {
         "model": upscaler.card.name,
         "data": args.folder.name,
-        "pictures": len(files),
+        "pictures": rows[0]["pictures"],
         "machine": machine(),
         "backend": f"{upscaler.backend.name} {upscaler.backend.version} {upscaler.backend.precision}",
         "repeats": args.repeats,
     }
     write_sweep(rows, about, args.output)
-    print(f"{about['model']} on {len(files)} pictures of {about['data']}; {about['backend']}; {about['machine']}")
+    where = f"{about['pictures']} pictures of {about['data']}"
+    print(f"{about['model']} on {where}; {about['backend']}; {about['machine']}")
     print(markdown(rows))
-    return 0
+    return 0 if rows[0]["pictures"] == len(files) else 1

@@ -6,6 +6,7 @@ and --json are replaced in one step. Exit status: 0, 1 when some pictures failed
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -27,13 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--heatmap", type=Path, metavar="FILE", help="write a picture of where the compute went")
     parser.add_argument("--json", metavar="FILE|-", help="write the report, one JSON object a line; - is stdout")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and compute nothing")
-    add_talk(parser)
+    add_talk(parser, verbose="print the plan of every picture too")
 
 
 def run(args: argparse.Namespace) -> int:
     """Upscale every input; returns the exit status."""
     from ..api import model_of_scale
-    from ..errors import ImageError, ModelError, UsageError
+    from ..atomic import write_bytes
+    from ..errors import BackendError, ImageError, ModelError, UsageError
 
     how = choice_of(args)
     if args.heatmap and len(args.inputs) > 1:
@@ -51,14 +53,17 @@ def run(args: argparse.Namespace) -> int:
     for source, target in zip(args.inputs, targets, strict=True):
         try:
             lines.append(json.dumps(_one(args, upscaler, how, source, target)))
-        except ImageError as error:
+        except (ImageError, BackendError) as error:
             failed += 1
             print(f"arm-sr: error: {error}", file=sys.stderr)
+        except MemoryError:
+            failed += 1
+            print(f"arm-sr: error: {source}: not enough memory; cut the picture into smaller ones", file=sys.stderr)
         else:
             if args.json == "-":
                 print(lines[-1], flush=True)
-    if args.json not in (None, "-"):
-        _write(Path(args.json), "".join(line + "\n" for line in lines).encode())
+    if args.json not in (None, "-") and lines:
+        write_bytes(Path(args.json), "".join(line + "\n" for line in lines).encode())
     if failed and len(args.inputs) > 1:
         print(f"arm-sr: {failed} of {len(args.inputs)} pictures failed", file=sys.stderr)
     return 1 if failed else 0
@@ -72,22 +77,22 @@ def _targets(args: argparse.Namespace, scale: int) -> list[Path]:
         return f"{source.stem}_x{scale}{source.suffix or '.png'}"
 
     if args.output is None:
-        targets = [source.with_name(default_name(source)) for source in args.inputs]
-    elif len(args.inputs) == 1 and not args.output.is_dir():
+        targets = [source.parent / default_name(source) for source in args.inputs]
+    elif len(args.inputs) == 1 and not os.path.isdir(args.output):
         targets = [args.output]
-    elif args.output.exists() and not args.output.is_dir():
+    elif os.path.exists(args.output) and not os.path.isdir(args.output):
         raise UsageError(f"-o {args.output} must be a directory, because there are {len(args.inputs)} inputs")
     else:
         targets = [args.output / default_name(source) for source in args.inputs]
     named = [*targets, *(p for p in (args.heatmap, args.json and args.json != "-" and Path(args.json)) if p)]
-    seen: dict[Path, Path] = {}
+    seen: dict[str, Path] = {}
     for path in named:
-        place = path.resolve()
+        place = os.path.realpath(path)
         if place in seen:
             raise UsageError(f"{path} would be written twice; give the outputs different names")
         seen[place] = path
     for source in args.inputs:
-        if source.resolve() in seen:
+        if os.path.realpath(source) in seen:
             raise UsageError(f"{source} would be replaced by an output; give another name with -o")
     return targets
 
@@ -96,10 +101,12 @@ def _one(
     args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], source: Path, target: Path
 ) -> dict[str, Any]:
     """Upscale `source` into `target` and return its report."""
+    import numpy as np
+
+    from ..api import split_alpha
     from ..errors import ImageError
     from ..imaging.io import Image, check_writable, read_image, write_image
     from ..report import statistics
-    from ..stitch import interpolate
 
     begun = time.perf_counter()
     image = read_image(source)
@@ -110,24 +117,27 @@ def _one(
         plan = upscaler.plan(image.pixels, **how)
         if args.json != "-":
             print(plan)
-        time_ms = {"read": 1e3 * (read - begun), "plan": 1e3 * (time.perf_counter() - read)}
+        planned = time.perf_counter()
+        time_ms = {"read": 1e3 * (read - begun), "plan": 1e3 * (planned - read), "infer": 0.0, "stitch": 0.0,
+                   "write": 0.0, "total": 1e3 * (planned - begun)}  # fmt: skip
         return {"file": str(source), **statistics(plan, time_ms=time_ms, macs=0.0, backend=upscaler.backend.name,
                                                   precision=upscaler.backend.precision)}  # fmt: skip
-    if args.output is None and target.exists():
+    if args.output is None and os.path.lexists(target):
         raise ImageError(f"{target}: exists already; remove it or name the output with -o")
     if args.output is not None and len(args.inputs) > 1:
-        _make_folder(args.output)
+        args.output.mkdir(parents=True, exist_ok=True)
     check_writable(target, width, height, **depth)
     if args.heatmap:
         check_writable(args.heatmap, width, height, sixteen_bit=False, alpha=False)
     bar = _progress_bar(args, upscaler, source, image.pixels.shape)
+    planes = image.pixels if image.alpha is None else np.dstack([image.pixels, image.alpha])
     try:
-        result = upscaler.upscale(image.pixels, **how)
+        result = upscaler.upscale(planes, **how)
     finally:
         bar.close()
-    alpha = None if image.alpha is None else interpolate(image.alpha, upscaler.scale)
     computed = time.perf_counter()
-    write_image(target, Image(result.image, alpha, image.icc_profile))
+    pixels, alpha = split_alpha(result.image)
+    write_image(target, Image(pixels, alpha, image.icc_profile))
     if args.heatmap:
         write_image(args.heatmap, Image(result.heatmap()))
     done = time.perf_counter()
@@ -165,22 +175,3 @@ def _progress_bar(args: argparse.Namespace, upscaler: "Upscaler", source: Path, 
     bar = tqdm(total=shape[0] * shape[1], desc=source.name, unit="px", unit_scale=True, leave=False, disable=disable)
     upscaler.progress = bar.update
     return bar
-
-
-def _make_folder(folder: Path) -> None:
-    from ..errors import ImageError
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImageError(f"{folder}: cannot be made ({error.strerror})") from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    from ..atomic import write_bytes
-    from ..errors import ImageError
-
-    try:
-        write_bytes(path, data)
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be written ({error.strerror})") from error

@@ -37,7 +37,9 @@ class Score:
     ms: float
     """Milliseconds of planning, inference and stitching, median of the repeats."""
     seam: float
-    """See `seam_step`; NaN where the plan has no borders."""
+    """See `seam_step`."""
+    seam_pixels: int
+    """Pixels along the borders of the tiles."""
 
 
 def score_picture(upscaler: Upscaler, pair: Pair, how: dict[str, Any], repeats: int = 1) -> Score:
@@ -49,6 +51,7 @@ def score_picture(upscaler: Upscaler, pair: Pair, how: dict[str, Any], repeats: 
         times.append(1e3 * (time.perf_counter() - begun))
     scale, sr = upscaler.scale, result.image
     error, values = squared_error(sr, pair.hr, scale)
+    seam, seam_pixels = seam_step(sr, result.plan)
     large_enough = min(sr.shape[:2]) >= 11 + 2 * scale
     return Score(
         picture=pair.name,
@@ -60,7 +63,8 @@ def score_picture(upscaler: Upscaler, pair: Pair, how: dict[str, Any], repeats: 
         macs=result.stats["macs"]["planned"],
         macs_largest=result.stats["macs"]["largest"],
         ms=statistics.median(times),
-        seam=seam_step(sr, result.plan),
+        seam=seam,
+        seam_pixels=seam_pixels,
     )
 
 
@@ -68,7 +72,8 @@ def summarise(scores: Sequence[Score]) -> dict[str, float]:
     """Figures of one setting over several pictures.
 
     `psnr_rgb`, `psnr_y`, `ssim_y`: means over pictures; `psnr_rgb_all`: of the squared error over all
-    pixels; `macs_share`: of one pass of the largest sub-net; `ms`: sum; `seam`: mean in 8-bit levels.
+    pixels; `macs_share`: of one pass of the largest sub-net; `ms`: sum; `seam`: mean over all border pixels
+    in 8-bit levels, NaN where there are none.
     """
     rows = [asdict(score) for score in scores]
 
@@ -76,6 +81,7 @@ def summarise(scores: Sequence[Score]) -> dict[str, float]:
         known = [row[name] for row in rows if not np.isnan(row[name])]
         return float(np.mean(known)) if known else float("nan")
 
+    border = sum(s.seam_pixels for s in scores)
     return {
         "psnr_rgb": mean("psnr_rgb"),
         "psnr_y": mean("psnr_y"),
@@ -83,15 +89,21 @@ def summarise(scores: Sequence[Score]) -> dict[str, float]:
         "psnr_rgb_all": psnr_of_mse(sum(s.squared_error for s in scores) / sum(s.values for s in scores)),
         "macs_share": sum(s.macs for s in scores) / sum(s.macs_largest for s in scores),
         "ms": sum(s.ms for s in scores),
-        "seam": mean("seam"),
+        "seam": sum(s.seam * s.seam_pixels for s in scores) / border if border else float("nan"),
     }
 
 
-def seam_step(sr: np.ndarray, plan: Plan) -> float:
+def finite(figures: dict[str, Any]) -> dict[str, Any]:
+    """The same with None for NaN and infinity, which JSON does not have."""
+    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in figures.items()}
+
+
+def seam_step(sr: np.ndarray, plan: Plan) -> tuple[float, int]:
     """How visible the borders of the tiles are.
 
     The mean absolute step between the pixels on either side of a border, less the mean step one
-    pixel further inside on both sides; 8-bit levels, NaN where there is no border.
+    pixel further inside on both sides, in 8-bit levels; 0 where there is no border. With it the number of
+    pixels along the borders.
     """
     owner = np.zeros(plan.tiles.size, dtype=np.int64)
     for number, (top, left, bottom, right) in enumerate(plan.tiles.box, start=1):
@@ -106,6 +118,7 @@ def seam_step(sr: np.ndarray, plan: Plan) -> float:
             at = edge * plan.scale - 1
             across.append(steps[at][border])
             inside.append((steps[at - 1][border] + steps[at + 1][border]) / 2)
-    if not across or not sum(map(len, across)):
-        return float("nan")
-    return float(np.concatenate(across).mean() - np.concatenate(inside).mean())
+    count = sum(map(len, across))
+    if not count:
+        return 0.0, 0
+    return float((np.concatenate(across) - np.concatenate(inside)).mean()), count

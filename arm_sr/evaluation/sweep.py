@@ -10,8 +10,9 @@ from typing import Any
 
 from ..api import Upscaler
 from ..atomic import write_bytes
-from .pairs import read_pairs
-from .quality import Score, score_picture, summarise
+from ..errors import ImageError
+from .pairs import readable_pairs
+from .quality import Score, finite, score_picture, summarise
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def sweep(settings: Sequence[Setting], files: Sequence[Path], repeats: int = 3,
 
     Args:
         settings: points of the curve; the first picture is run once before, as a warm-up.
-        files: HR pictures.
+        files: HR pictures; those that cannot be read are named in the log and left out.
         repeats: runs of each; the median time counts.
         done: called with 1 after each setting of each picture.
 
@@ -54,14 +55,21 @@ def sweep(settings: Sequence[Setting], files: Sequence[Path], repeats: int = 3,
     """
     scores: list[list[Score]] = [[] for _ in settings]
     scale = settings[0].upscaler.scale
-    for index, pair in enumerate(read_pairs(files, scale)):
+    for pair in readable_pairs(files, scale):
         for point, kept in zip(settings, scores, strict=True):
-            if index == 0:
+            if not kept:
                 point.upscaler.upscale(pair.lr, **point.how)
             kept.append(score_picture(point.upscaler, pair, point.how, repeats))
             done(1)
+    if not scores[0]:
+        raise ImageError(f"none of {len(files)} pictures could be read")
     rows: list[dict[str, Any]] = [
-        {"rule": point.rule, "value": point.value, **{k: round(v, 5) for k, v in summarise(kept).items()}}
+        {
+            "rule": point.rule,
+            "value": point.value,
+            "pictures": len(kept),
+            **{k: round(v, 5) for k, v in summarise(kept).items()},
+        }
         for point, kept in zip(settings, scores, strict=True)
     ]
     static = [row for row in rows if row["rule"] == "static"]
@@ -97,7 +105,7 @@ def write_sweep(rows: Sequence[dict[str, Any]], about: dict[str, Any], out: Path
     writer.writeheader()
     writer.writerows(rows)
     write_bytes(out / "sweep.csv", text.getvalue().encode())
-    clean = [{k: None if v != v else v for k, v in row.items()} for row in rows]  # NaN is not JSON
+    clean = [finite(row) for row in rows]
     write_bytes(out / "sweep.json", (json.dumps({**about, "rows": clean}, indent=2) + "\n").encode())
     write_bytes(out / "sweep.png", _plot(rows, about))
 

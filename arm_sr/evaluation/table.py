@@ -1,5 +1,6 @@
 """Building an edge-to-PSNR table from pictures that the model never saw."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,9 +12,11 @@ from ..backends import Backend
 from ..edges import edge_map, window_scores, window_sums
 from ..errors import ArtefactError
 from ..lut import EdgeTable
-from ..models import ModelCard
-from ..stitch import INTERPOLATOR, interpolate
+from ..models import INTERPOLATOR, ModelCard
+from ..stitch import interpolate
 from .pairs import Pair
+
+log = logging.getLogger(__name__)
 
 PSNR_CAP = 80.0
 """dB given to a patch without any error, as in ARM's code."""
@@ -46,7 +49,7 @@ def measure_patches(card: ModelCard, backend: Backend, pairs: Iterable[Pair], pa
     Args:
         card: the model.
         backend: engine with it.
-        pairs: pictures; those smaller than a patch give none.
+        pairs: pictures; those smaller than a patch give none, which the log says.
         patch: side in LR pixels.
         stride: LR pixels from one patch to the next.
         scores: names from `edges.SCORES`.
@@ -56,6 +59,7 @@ def measure_patches(card: ModelCard, backend: Backend, pairs: Iterable[Pair], pa
     pictures = 0
     for pair in pairs:
         if min(pair.lr.shape[:2]) < patch:
+            log.warning("skipped %s: smaller than a patch of %d LR pixels", pair.name, patch)
             continue
         pictures += 1
         starts = [np.arange(0, side - patch + 1, stride) for side in pair.lr.shape[:2]]
@@ -99,11 +103,13 @@ def build_table(card: ModelCard, samples: Samples, *, score: str, patch: int, bi
         edges = np.linspace(scores.min(), scores.max(), bins + 1)
     else:
         count = max(1, min(bins, len(scores) // LEAST_IN_BIN))
-        edges = np.unique(np.quantile(scores, np.linspace(0, 1, count + 1)))
-        if len(edges) < 2:
-            edges = np.array([scores.min(), scores.min()])
-    member = np.searchsorted(edges[1:-1], scores, side="right")
-    counts = np.bincount(member, minlength=len(edges) - 1)
+        edges = np.quantile(scores, np.linspace(0, 1, count + 1))
+        while len(edges) > 2:  # equal scores leave short bins
+            counts = _members(edges, scores)[1]
+            if counts.min() >= LEAST_IN_BIN:
+                break
+            edges = np.delete(edges, max(1, int(counts.argmin())))
+    member, counts = _members(edges, scores)
     psnr = samples.psnr
     return EdgeTable(
         model=card.name,
@@ -117,11 +123,17 @@ def build_table(card: ModelCard, samples: Samples, *, score: str, patch: int, bi
         psnr=_bin_means(member, counts, psnr),
         mse=_bin_means(member, counts, samples.mse),
         rank_correlation={
-            name: round(float(scipy.stats.spearmanr(scores, psnr[:, j]).statistic), 4)
+            name: round(float(np.nan_to_num(scipy.stats.spearmanr(scores, psnr[:, j]).statistic)), 4)
             for j, name in enumerate(card.branches)
         },
         data={"name": data, "pictures": samples.pictures, "patches": len(scores)},
     )
+
+
+def _members(edges: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bin of every score, and how many scores each bin has."""
+    member = np.searchsorted(edges[1:-1], scores, side="right")
+    return member, np.bincount(member, minlength=len(edges) - 1)
 
 
 def _bin_means(member: np.ndarray, counts: np.ndarray, values: np.ndarray) -> np.ndarray:

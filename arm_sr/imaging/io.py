@@ -97,11 +97,15 @@ class Image:
             raise ValueError(f"alpha {self.alpha.dtype} {self.alpha.shape} does not fit pixels {dtype} {shape}")
 
     def rgb8(self) -> Array:
-        """uint8 (H, W, 3): grey repeated, 16 bits rounded to 8, alpha ignored."""
-        pixels = self.pixels
-        if pixels.dtype == np.uint16:
-            pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-        return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+        """See `rgb8`."""
+        return rgb8(self.pixels)
+
+
+def rgb8(pixels: Array) -> Array:
+    """The 8-bit RGB that tables and sub-nets see: grey (H, W) repeated, 16 bits rounded to 8; contiguous."""
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return np.ascontiguousarray(pixels) if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
 
 def read_image(path: str | os.PathLike[str]) -> Image:

@@ -2,12 +2,34 @@
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import ArtefactError
 from ..supernet.sampling import Sampling
+
+
+@dataclass(frozen=True)
+class Polish:
+    """A second, shorter run of the cosine after the first one, on the same weights and optimiser."""
+
+    steps: int
+    """Optimiser steps."""
+    learning_rate: float
+    """At its start; falls to zero along a cosine."""
+    sampling: Sampling = field(default_factory=Sampling)
+    """Which sub-nets a step trains."""
+    loss: str = "mse"
+    """`mse`, which is what PSNR measures, or `l1`."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.steps, int) or self.steps < 1 or not self.learning_rate > 0:
+            raise ArtefactError("recipe: polish needs steps of 1 or more and a learning_rate above 0")
+        if self.loss not in ("l1", "mse") or not isinstance(self.sampling, Sampling):
+            raise ArtefactError(f"recipe: polish.loss must be 'l1' or 'mse', not {self.loss!r}")
+
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("name", "backbone", "precision"), str),
@@ -16,6 +38,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "widths": tuple,
     "sampling": Sampling,
     "backbone_options": dict,
+    "polish": (Polish, type(None)),
 }
 """Types of the fields of a recipe; JSON has no other check."""
 
@@ -56,6 +79,8 @@ class Recipe:
     """Decides initial weights, crops, flips and widths; each step draws from (seed, step)."""
     validate_every: int = 5000
     """Steps between validation lines."""
+    polish: Polish | None = None
+    """What follows the first `steps`, whose loss is L1."""
 
     def __post_init__(self) -> None:
         for name, kind in _KINDS.items():
@@ -76,6 +101,19 @@ class Recipe:
         if not self.learning_rate > 0 or not 0 <= self.ema < 1:
             raise ArtefactError("recipe: learning_rate must be above 0 and ema within 0..1")
 
+    @property
+    def total_steps(self) -> int:
+        """Steps with the polish."""
+        return self.steps + (self.polish.steps if self.polish else 0)
+
+    def phase(self, step: int) -> tuple[Sampling, str, float]:
+        """Sampling, loss and learning rate of the step number `step`."""
+        if self.polish and step >= self.steps:
+            past = (step - self.steps) / self.polish.steps
+            return self.polish.sampling, self.polish.loss, self.polish.learning_rate * _cosine(past)
+        rise = min(1.0, (step + 1) / (self.warmup + 1))
+        return self.sampling, "l1", self.learning_rate * rise * _cosine(step / self.steps)
+
     def to_json(self) -> str:
         """The recipe as JSON text."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -93,8 +131,16 @@ class Recipe:
                     raise ArtefactError(f"recipe: unknown field '{name}'")
             if isinstance(data.get("sampling"), dict):
                 data["sampling"] = Sampling(**data["sampling"])
+            polish = data.get("polish")
+            if isinstance(polish, dict):
+                data["polish"] = Polish(**{**polish, "sampling": Sampling(**polish.get("sampling", {}))})
             if isinstance(data.get("widths"), list):
                 data["widths"] = tuple(data["widths"])
             return cls(**data)
         except (OSError, ValueError, TypeError, ArtefactError) as error:
             raise ArtefactError(f"{path}: {error}") from error
+
+
+def _cosine(past: float) -> float:
+    """Half a cosine from 1 to 0 over `past` from 0 to 1."""
+    return 0.5 * (1 + math.cos(math.pi * past))

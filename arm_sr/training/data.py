@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import ArtefactError, ImageError
-from ..imaging.io import read_image
-from ..imaging.resample import crop_to_multiple, lr_bicubic
+from ..errors import ArtefactError
+from ..evaluation.pairs import Pair, readable_pairs
 
 log = logging.getLogger(__name__)
+
 
 def describe_sources(folder: Path) -> list[dict[str, object]]:
     """Sources and licences of a data folder, from its `manifest.csv` (columns file, source, licence).
@@ -26,7 +26,7 @@ def describe_sources(folder: Path) -> list[dict[str, object]]:
     if any(row.get(column) is None for row in rows for column in ("source", "licence")):
         raise ArtefactError(f"{manifest}: every row needs a source and a licence; columns file, source, licence")
     counts = Counter((row["source"].split(":")[0], row["licence"]) for row in rows)
-    return [{"source": s, "licence": c, "images": n} for (s, c), n in sorted(counts.items())]
+    return [{"source": s, "licence": c, "images_in_folder": n} for (s, c), n in sorted(counts.items())]
 
 
 class CropData:
@@ -37,17 +37,12 @@ class CropData:
 
     def __init__(self, files: list[Path], scale: int, patch: int) -> None:
         self.scale, self.patch = scale, patch
-        self.pairs: list[tuple[np.ndarray, np.ndarray]] = []
-        for file in files:
-            try:
-                hr = crop_to_multiple(read_image(file).rgb8(), scale)
-            except ImageError as error:
-                log.warning("skipped %s", error)
+        self.pairs: list[Pair] = []
+        for pair in readable_pairs(files, scale):
+            if min(pair.lr.shape[:2]) < patch:
+                log.warning("skipped %s: %dx%d is smaller than a crop", pair.name, pair.hr.shape[1], pair.hr.shape[0])
                 continue
-            if min(hr.shape[:2]) < patch * scale:
-                log.warning("skipped %s: %dx%d is smaller than a crop", file, hr.shape[1], hr.shape[0])
-                continue
-            self.pairs.append((lr_bicubic(hr, scale), hr))
+            self.pairs.append(pair)
         if not self.pairs:
             raise ArtefactError(f"none of {len(files)} pictures can be trained on")
 
@@ -57,7 +52,8 @@ class CropData:
         lr_crops = np.empty((size, p, p, 3), np.uint8)
         hr_crops = np.empty((size, s * p, s * p, 3), np.uint8)
         for i in range(size):
-            lr, hr = self.pairs[rng.integers(len(self.pairs))]
+            pair = self.pairs[rng.integers(len(self.pairs))]
+            lr, hr = pair.lr, pair.hr
             top, left = rng.integers(lr.shape[0] - p + 1), rng.integers(lr.shape[1] - p + 1)
             turns, mirror = rng.integers(4), rng.integers(2)
             crops = lr[top : top + p, left : left + p], hr[s * top : s * (top + p), s * left : s * (left + p)]

@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,14 +21,16 @@ from tqdm import tqdm
 
 from ..atomic import write_bytes
 from ..errors import ArtefactError
-from ..imaging.io import read_image
+from ..evaluation.pairs import Pair, read_pairs
 from ..imaging.metrics import psnr_of_mse, psnr_y, squared_error
-from ..imaging.resample import crop_to_multiple, lr_bicubic
 from ..supernet.backbones import Supernet, build
 from .config import Recipe
 from .data import CropData
 
 log = logging.getLogger(__name__)
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+LOSSES: dict[str, Loss] = {"l1": F.l1_loss, "mse": F.mse_loss}
 
 
 def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, state_every: int = 500) -> Supernet:
@@ -37,8 +39,12 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
     `out` gets `recipe.json`, `log.jsonl` (a loss line every 100 steps, a validation line every
     `recipe.validate_every`) and `state.safetensors` (weights, average, optimiser, step), written every
     `state_every` steps and on interruption. When `out` holds a state of the same recipe, training goes
-    on from its step; a state of another recipe raises ArtefactError.
+    on from its step; a state of another recipe raises ArtefactError. Validation pictures that cannot be read
+    raise ImageError at once.
     """
+    pairs = list(read_pairs(validation, recipe.scale))
+    if not pairs:
+        raise ArtefactError("no validation pictures")
     out.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(recipe.seed)
@@ -54,12 +60,12 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
 
     def draw(step: int) -> tuple[list[int], np.ndarray, np.ndarray]:
         rng = np.random.default_rng((recipe.seed, step))
-        return recipe.sampling.draw(macs, rng), *data.batch(recipe.batch, rng)
+        return recipe.phase(step)[0].draw(macs, rng), *data.batch(recipe.batch, rng)
 
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
     step, begun = start, time.perf_counter()
     settled = True
-    bar = tqdm(total=recipe.steps, initial=start, desc=recipe.name, unit="step", mininterval=1)
+    bar = tqdm(total=recipe.total_steps, initial=start, desc=recipe.name, unit="step", mininterval=1)
     with ThreadPoolExecutor(1) as ahead, bar, (out / "log.jsonl").open("a", encoding="utf-8") as lines:
 
         def note(**entry: Any) -> None:
@@ -68,23 +74,23 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
 
         try:
             upcoming = ahead.submit(draw, start)
-            while step < recipe.steps:
+            while step < recipe.total_steps:
                 widths, lr_crops, hr_crops = upcoming.result()
                 upcoming = ahead.submit(draw, step + 1)
-                rate = learning_rate(recipe, step)
+                sampling, loss_name, rate = recipe.phase(step)
                 settled = False  # until weights, average, step and losses agree: an interrupt must not save a mixture
                 optimiser.param_groups[0]["lr"] = rate
                 optimiser.zero_grad(set_to_none=True)
                 lr, hr = _to_tensor(lr_crops, device), _to_tensor(hr_crops, device)
                 with autocast:
-                    losses.append(_backward(net, widths, lr, hr, recipe.sampling.distil))
+                    losses.append(_backward(net, widths, lr, hr, sampling.distil, LOSSES[loss_name]))
                 nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
                 optimiser.step()
                 with torch.no_grad():
                     torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - recipe.ema)
                 step += 1
                 bar.update()
-                if step % 100 == 0 or step == recipe.steps:
+                if step % 100 == 0 or step == recipe.total_steps:
                     loss = float(torch.stack(losses).mean())
                     losses.clear()
                     bar.set_postfix(loss=f"{loss:.4f}")
@@ -92,11 +98,11 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
                     if not math.isfinite(loss):
                         raise ArtefactError(f"{out}: the loss is {loss} at step {step}; lower the learning rate")
                 settled = True
-                if step % recipe.validate_every == 0 or step == recipe.steps:
-                    report = validate(average, validation)
+                if step % recipe.validate_every == 0 or step == recipe.total_steps:
+                    report = validate(average, pairs)
                     note(validation=report)
                     bar.write(f"step {step}: " + ", ".join(f"{k} {v['psnr_rgb']:.3f}" for k, v in report.items()))
-                if step % state_every == 0 or step == recipe.steps:
+                if step % state_every == 0 or step == recipe.total_steps:
                     _save_state(out, recipe, step, net, average, optimiser, losses)
         except KeyboardInterrupt:
             if settled:
@@ -105,20 +111,14 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
     return average.cpu()
 
 
-def learning_rate(recipe: Recipe, step: int) -> float:
-    """Rate of the step number `step`: a linear rise, then half a cosine down to zero."""
-    rise = min(1.0, (step + 1) / (recipe.warmup + 1))
-    return recipe.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
-
-
-def _backward(net: Supernet, widths: list[int], lr: Tensor, hr: Tensor, distil: bool) -> Tensor:
+def _backward(net: Supernet, widths: list[int], lr: Tensor, hr: Tensor, distil: bool, loss_of: Loss) -> Tensor:
     """Accumulate the gradients of one step; returns the loss of the widest sub-net in it."""
     first = net(lr, widths[0])
-    loss = F.l1_loss(first, hr)
+    loss = loss_of(first, hr)
     torch.autograd.backward(loss)
     target = first.detach() if distil else hr
     for width in widths[1:]:
-        torch.autograd.backward(F.l1_loss(net(lr, width), target))
+        torch.autograd.backward(loss_of(net(lr, width), target))
     return loss.detach()
 
 
@@ -128,7 +128,7 @@ def _to_tensor(pictures: np.ndarray, device: torch.device) -> Tensor:
 
 
 @torch.no_grad()
-def validate(net: Supernet, files: list[Path]) -> dict[str, dict[str, float]]:
+def validate(net: Supernet, pairs: list[Pair]) -> dict[str, dict[str, float]]:
     """PSNR of every sub-net over whole pictures, by the protocol.
 
     `psnr_y` and `psnr_rgb` are means over pictures, `psnr_rgb_all` is over all pixels; dB.
@@ -136,14 +136,13 @@ def validate(net: Supernet, files: list[Path]) -> dict[str, dict[str, float]]:
     device = next(net.parameters()).device
     sums: dict[str, list[tuple[float, float, float, int]]] = {f"w{w}": [] for w in net.widths}
     with _eval_mode(net):
-        for file in files:
-            hr = crop_to_multiple(read_image(file).rgb8(), net.scale)
-            x = _to_tensor(lr_bicubic(hr, net.scale)[None], device)
+        for pair in pairs:
+            x = _to_tensor(pair.lr[None], device)
             for width in net.widths:
                 y = (net(x, width)[0].permute(1, 2, 0) * 255).round().clamp(0, 255)
                 sr = y.to(torch.uint8).cpu().numpy()
-                error, count = squared_error(sr, hr, net.scale)
-                sums[f"w{width}"].append((psnr_y(sr, hr, net.scale), psnr_of_mse(error / count), error, count))
+                error, count = squared_error(sr, pair.hr, net.scale)
+                sums[f"w{width}"].append((psnr_y(sr, pair.hr, net.scale), psnr_of_mse(error / count), error, count))
     report = {}
     for name, rows in sums.items():
         y, rgb, errors, counts = zip(*rows, strict=True)

@@ -20,13 +20,14 @@ from skimage.metrics import peak_signal_noise_ratio
 
 import arm_sr
 from arm_sr.errors import ArtefactError, ImageError
+from arm_sr.evaluation.pairs import read_pairs
 from arm_sr.imaging.folders import list_images, split_hold_out
 from arm_sr.imaging.resample import lr_bicubic
 from arm_sr.supernet.backbones import Supernet, build
 from arm_sr.supernet.sampling import Sampling
-from arm_sr.training.config import Recipe
+from arm_sr.training.config import Polish, Recipe
 from arm_sr.training.data import CropData, describe_sources
-from arm_sr.training.loop import averaged_network, learning_rate, train, validate
+from arm_sr.training.loop import averaged_network, train, validate
 
 REPOSITORY = Path(arm_sr.__file__).parents[1]
 
@@ -139,9 +140,9 @@ class TestPictures:
             "file,source,licence\na.png,flickr:12,CC0\nb.png,flickr:34,CC0\nc.png,commons:5,CC BY 4.0\nd.png,own,CC0\n"
         )
         expected = [
-            {"source": "commons", "licence": "CC BY 4.0", "images": 1},
-            {"source": "flickr", "licence": "CC0", "images": 2},
-            {"source": "own", "licence": "CC0", "images": 1},
+            {"source": "commons", "licence": "CC BY 4.0", "images_in_folder": 1},
+            {"source": "flickr", "licence": "CC0", "images_in_folder": 2},
+            {"source": "own", "licence": "CC0", "images_in_folder": 1},
         ]
         assert expected == describe_sources(tmp_path)
 
@@ -363,7 +364,7 @@ class TestLoop:
         for report in reports.values():
             assert list(report) == ["w4", "w8"]
             assert all({"psnr_y", "psnr_rgb", "psnr_rgb_all"} == set(numbers) for numbers in report.values())
-        assert reports[30] == validate(net, validation)
+        assert reports[30] == validate(net, list(read_pairs(validation, 2)))
 
     def test_the_folder_keeps_recipe_and_state(self, whole_run):
         """And no temporary file."""
@@ -397,7 +398,7 @@ class TestLoop:
         hr = cv2.imread(str(validation[0]))[:60, :48, ::-1]
         sr = lr_bicubic(hr, 2).repeat(2, axis=0).repeat(2, axis=1)
         expected = peak_signal_noise_ratio(hr[2:-2, 2:-2], sr[2:-2, 2:-2], data_range=255)
-        report = validate(net, validation)
+        report = validate(net, list(read_pairs(validation, 2)))
         assert report["w4"]["psnr_rgb"] == report["w4"]["psnr_rgb_all"] == pytest.approx(expected, abs=1e-4)
 
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -422,7 +423,7 @@ class TestLoop:
     def test_the_learning_rate_rises_and_falls(self):
         """Linear through the warmup, then half a cosine down to zero."""
         recipe = replace(RECIPE, steps=1000, warmup=100, learning_rate=1.0)
-        rates = [learning_rate(recipe, step) for step in range(1001)]
+        rates = [recipe.phase(step)[2] for step in range(1001)]
         assert rates[0] == pytest.approx(1 / 101)
         assert all(a < b for a, b in pairwise(rates[:90]))
         assert rates[500] == pytest.approx(0.5)
@@ -542,3 +543,35 @@ class TestResuming:
         (tmp_path / "state.safetensors").write_bytes(np.random.default_rng(0).bytes(5000))
         with pytest.raises(ArtefactError, match=str(tmp_path / "state.safetensors")):
             train(RECIPE, data, validation, tmp_path)
+
+
+def test_a_polish_is_a_second_cosine_with_its_own_sampling_and_loss(tmp_path: Path) -> None:
+    """Schedule, sampling and loss change at the right step, and the recipe comes back from its file."""
+    sampling = Sampling(alpha=6, floor=0.05)
+    recipe = replace(RECIPE, steps=100, warmup=0, polish=Polish(steps=50, learning_rate=1e-3, sampling=sampling))
+    assert 150 == recipe.total_steps
+    assert (RECIPE.sampling, "l1") == recipe.phase(99)[:2]
+    assert (sampling, "mse", pytest.approx(1e-3)) == recipe.phase(100)
+    rates = [recipe.phase(step)[2] for step in range(150)]
+    assert all(a > b for a, b in pairwise(rates[:100]))
+    assert all(a > b for a, b in pairwise(rates[100:]))
+    assert rates[99] < rates[100]
+    (tmp_path / "recipe.json").write_text(recipe.to_json())
+    assert recipe == Recipe.load(tmp_path / "recipe.json")
+    data = json.loads(recipe.to_json())
+    for wrong in ({"steps": 0}, {"loss": "l3"}, {"speed": 1}, {"learning_rate": -1}):
+        (tmp_path / "recipe.json").write_text(json.dumps({**data, "polish": {**data["polish"], **wrong}}))
+        with pytest.raises(ArtefactError, match=r"recipe\.json.*(polish|speed)"):
+            Recipe.load(tmp_path / "recipe.json")
+
+
+def test_a_polish_follows_the_first_steps(tmp_path: Path, data: CropData, validation: list[Path]) -> None:
+    """It runs after the first steps and changes the weights; the last state is its end."""
+    recipe = replace(RECIPE, steps=6, polish=Polish(steps=6, learning_rate=1e-3))
+    whole = train(recipe, data, validation, tmp_path / "whole")
+    lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert 12 == lines[-1]["step"]
+    assert whole.state_dict().keys() == averaged_network(tmp_path / "whole", recipe).state_dict().keys()
+    rest = replace(recipe, polish=None)
+    first = train(rest, data, validation, tmp_path / "first")
+    assert any(not torch.equal(a, b) for a, b in zip(first.parameters(), whole.parameters(), strict=True))

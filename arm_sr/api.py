@@ -23,7 +23,7 @@ from .report import heat_map, statistics
 from .scheduler import Budget, Plan
 from .scheduler.policy import eta_rule, parse_eta
 from .scheduler.solver import rank_upgrades, solve
-from .scheduler.tiles import Tiles, merge
+from .scheduler.tiles import Tiles, merge, partitions
 from .stitch import Rendered, interpolate, run_plan
 
 OBJECTIVES = ("mse", "psnr")
@@ -149,9 +149,21 @@ class Upscaler:
         interpolation = table.one_pass(0, int(areas.sum()))
         error = mse * areas[:, None] if objective == "mse" else -psnr
 
+        # Merging costs at least the patches without halo and at most a tile for each patch; only between the two
+        # bounds must it be done to know. The slack keeps rounding from deciding.
+        halo = 2 * self.card.halo
+        apart = np.outer(np.diff(grid.row_edges) + halo, np.diff(grid.col_edges) + halo).ravel()
+
         def fits(branches: np.ndarray) -> bool:
-            tiles = self._tiles(grid, branches, table)
-            return tiles.cost(table) + (interpolation if (branches == 0).any() else 0.0) <= most
+            left = most - (interpolation if (branches == 0).any() else 0.0)
+            used = branches > 0
+            call, pixel = table.per_call[branches] * used, table.per_pixel[branches] * used
+            if pixel @ areas > left * (1 + 1e-9):
+                return False
+            if call.sum() + pixel @ apart <= left * (1 - 1e-9):
+                return True
+            ways = partitions(branches.reshape(grid.shape), grid, self.card.halo)
+            return any(tiles.cost(table) <= left for tiles in ways)
 
         chosen = solve(rank_upgrades(error, np.outer(areas, table.per_pixel)), len(areas), fits)
         for branch in range(1, len(self.branches)):

@@ -1,5 +1,6 @@
 """Tiles: neighbouring patches of one branch merged into rectangles, so that halo is paid once."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,9 +26,8 @@ class Tiles:
     @cached_property
     def outer(self) -> np.ndarray:
         """The boxes with their halo, cut at the borders of the picture: (tiles, 4)."""
-        height, width = self.size
         grown = self.box + np.array([-self.halo, -self.halo, self.halo, self.halo])
-        return np.clip(grown, 0, [height, width, height, width])
+        return np.minimum(np.maximum(grown, 0), self.size * 2)
 
     @property
     def computed_pixels(self) -> np.ndarray:
@@ -41,21 +41,24 @@ class Tiles:
 
 
 def merge(branch_map: np.ndarray, grid: Grid, halo: int, table: CostTable) -> Tiles:
-    """The cheaper of two partitions: runs along rows joined downwards, or along columns joined sideways.
+    """The cheaper of the `partitions` by the costs in `table`."""
+    return min(partitions(branch_map, grid, halo), key=lambda tiles: tiles.cost(table))
+
+
+def partitions(branch_map: np.ndarray, grid: Grid, halo: int) -> Iterator[Tiles]:
+    """Two ways to merge patches: runs along rows joined downwards, then runs along columns joined sideways.
 
     Args:
         branch_map: branch number of every patch, 0 is interpolation: (rows, cols).
         grid: the patches.
         halo: LR pixels around a tile.
-        table: costs that decide which partition is cheaper.
     """
     size = (grid.height, grid.width)
-    branch, (r0, c0, r1, c1) = _join_runs(branch_map)
     rows, cols = grid.row_edges, grid.col_edges
-    by_rows = Tiles(branch, np.stack([rows[r0], cols[c0], rows[r1], cols[c1]], axis=1), halo, size)
+    branch, (r0, c0, r1, c1) = _join_runs(branch_map)
+    yield Tiles(branch, np.array([rows[r0], cols[c0], rows[r1], cols[c1]]).T, halo, size)
     branch, (c0, r0, c1, r1) = _join_runs(branch_map.T)
-    by_cols = Tiles(branch, np.stack([rows[r0], cols[c0], rows[r1], cols[c1]], axis=1), halo, size)
-    return by_cols if by_cols.cost(table) < by_rows.cost(table) else by_rows
+    yield Tiles(branch, np.array([rows[r0], cols[c0], rows[r1], cols[c1]]).T, halo, size)
 
 
 def _join_runs(labels: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:

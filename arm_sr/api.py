@@ -84,6 +84,13 @@ class Upscaler:
         """Names of the branches, `bicubic` first, cheapest to dearest."""
         return self.card.branches
 
+    def branch_number(self, name: str) -> int:
+        """Place of a branch in `branches`; ModelError when there is none of that name."""
+        if name not in self.branches:
+            known = ", ".join(self.branches)
+            raise ModelError(f"unknown branch '{name}'; model '{self.card.name}' has {known}")
+        return self.branches.index(name)
+
     @property
     def table(self) -> EdgeTable:
         """The edge-to-PSNR table; ArtefactError when the model has none."""
@@ -120,8 +127,7 @@ class Upscaler:
             return self._finish(grid, chosen, mse, table, "eta", "best" if np.isinf(eta) else str(eta), "psnr")
         objective = objective or "mse"
         limit = Budget.parse("max" if budget is None else budget)
-        if width is not None and width not in self.branches:
-            raise ModelError(f"unknown branch '{width}' of {self.card.name}; there are {', '.join(self.branches)}")
+        everywhere_branch = self.branch_number(width or self.card.largest)
         if width is None and limit.kind != "max":
             grid, psnr, mse = self._predict(rgb, self.table)
             return self._within(limit, objective, grid, psnr, mse)
@@ -130,7 +136,7 @@ class Upscaler:
             grid, everywhere = Grid(rgb.shape[0], rgb.shape[1], PATCH), None
         else:
             grid, _, everywhere = self._predict(rgb, self._table)
-        chosen = np.full(grid.areas.size, self.branches.index(width or self.card.largest))
+        chosen = np.full(grid.areas.size, everywhere_branch)
         kind, requested = ("max", limit.text) if width is None else ("width", width)
         return self._finish(grid, chosen, everywhere, self._macs, kind, requested, objective)
 

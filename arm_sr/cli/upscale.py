@@ -45,9 +45,8 @@ def run(args: argparse.Namespace) -> int:
     if args.scale not in (None, upscaler.scale):
         name, scale = upscaler.card.name, upscaler.scale
         raise ModelError(f"model '{name}' has scale {scale}, not {args.scale}; leave -s or -m out")
-    if args.width is not None and args.width not in upscaler.branches:
-        known = ", ".join(upscaler.branches)
-        raise ModelError(f"unknown branch '{args.width}'; model '{upscaler.card.name}' has {known}")
+    if args.width is not None:
+        upscaler.branch_number(args.width)  # a wrong name is usage, said before any picture is read
     targets = _targets(args, upscaler.scale)
     lines, failed = [], 0
     for source, target in zip(args.inputs, targets, strict=True):

@@ -23,6 +23,8 @@ class SubNet:
 
     width: int
     """Channels."""
+    depth: int
+    """Body layers."""
     params: int
     """Weights."""
     macs_per_lr_pixel: int
@@ -35,8 +37,10 @@ class SubNet:
     """Of that file."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "params", "macs_per_lr_pixel", "receptive_radius"):
-            _whole(name, getattr(self, name), 0 if name == "receptive_radius" else 1)
+        for name in ("width", "params", "macs_per_lr_pixel"):
+            _whole(name, getattr(self, name), 1)
+        for name in ("depth", "receptive_radius"):
+            _whole(name, getattr(self, name), 0)
         for name in ("file", "sha256"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} must be text")
@@ -49,8 +53,6 @@ class ModelCard:
     name: str
     scale: int
     backbone: str
-    config: dict[str, Any]
-    """Arguments that build the backbone."""
     halo: int
     """LR pixels of context around a tile."""
     subnets: dict[str, SubNet]

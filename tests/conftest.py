@@ -12,7 +12,7 @@ from arm_sr.lut import EdgeTable
 from arm_sr.models import INTERPOLATOR
 from arm_sr.supernet.backbones import build
 from arm_sr.supernet.export import write_checkpoint
-from arm_sr.training.config import Recipe
+from arm_sr.training.config import Recipe, Stage
 
 
 @pytest.fixture(autouse=True)
@@ -29,11 +29,12 @@ def photo() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a model x2 with random weights, widths 4 and 8, and a table as training would give it."""
+    """The folder of a model x2 with random weights, two widths and depths, and a table as training would give it."""
     out = tmp_path_factory.mktemp("models") / "tiny-x2"
-    recipe = Recipe(name="tiny-x2", backbone="plain", scale=2, widths=(4, 8), steps=1, backbone_options={"depth": 2})
+    subnets = {"w4": (4, 1), "w8": (8, 2)}
+    recipe = Recipe(name="tiny-x2", backbone="plain", scale=2, subnets=subnets, stages=(Stage(steps=1),))
     torch.manual_seed(7)
-    net = build(recipe.backbone, scale=recipe.scale, widths=recipe.widths, **recipe.backbone_options)
+    net = build(recipe.backbone, recipe.scale, recipe.subnets)
     # A fresh tail is so small that all branches would give nearest-neighbour interpolation.
     torch.nn.init.normal_(net.tail.weight, std=0.02)
     card = write_checkpoint(net, recipe, [{"source": "random numbers", "licence": "CC0"}], out)

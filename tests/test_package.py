@@ -51,7 +51,7 @@ def test_shipped_models_agree_with_their_weights(name: str) -> None:
     """ONNX, torch supernet and sliced module agree within one 8-bit level on real crops; the card's counts hold."""
     card = load_model(name)
     Recipe.load(card.folder / "recipe.json")
-    supernet = build(card.backbone, **card.config)
+    supernet = build(card.backbone, card.scale, {name: (net.width, net.depth) for name, net in card.subnets.items()})
     supernet.load_state_dict(safetensors.torch.load((card.folder / card.supernet["file"]).read_bytes()))
     backend = Upscaler(name).backend
     photos = [skimage.data.astronaut()[:256, 100:356], skimage.data.coffee()[100:300, 200:440], skimage.data.chelsea()]
@@ -60,12 +60,13 @@ def test_shipped_models_agree_with_their_weights(name: str) -> None:
         lr = lr_bicubic(np.ascontiguousarray(photo[:height, :width]), card.scale)[None]
         for branch in card.branches[1:]:
             subnet = card.subnets[branch]
-            assert subnet.params == supernet.params(subnet.width)
-            assert subnet.macs_per_lr_pixel == supernet.macs_per_lr_pixel(subnet.width)
+            assert subnet.params == supernet.params(branch)
+            assert subnet.macs_per_lr_pixel == supernet.macs_per_lr_pixel(branch)
             with torch.inference_mode():
-                sliced = EightBit(supernet.subnet(subnet.width))(torch.from_numpy(lr)).numpy().astype(int)
+                sliced = EightBit(supernet.subnet(branch))(torch.from_numpy(lr)).numpy().astype(int)
                 x = torch.from_numpy(lr).permute(0, 3, 1, 2).float() / 255
-                whole = (supernet(x, subnet.width) * 255).clamp(0, 255).round().permute(0, 2, 3, 1).numpy().astype(int)
+                sr = supernet(x, subnet.width, subnet.depth)
+                whole = (sr * 255).clamp(0, 255).round().permute(0, 2, 3, 1).numpy().astype(int)
             assert np.abs(sliced - whole).max() == 0
             assert np.abs(backend.run(branch, lr).astype(int) - sliced).max() <= 1
 

@@ -24,14 +24,16 @@ class PyTorch:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.set_num_threads(allowed_threads())
         weights = checked_bytes(card.folder / card.supernet["file"], card.supernet["sha256"])
-        self._supernet = build(card.backbone, **card.config)
+        self._supernet = build(
+            card.backbone, card.scale, {name: (net.width, net.depth) for name, net in card.subnets.items()}
+        )
         self._supernet.load_state_dict(safetensors.torch.load(weights))
         self._nets: dict[str, EightBit] = {}
 
     def load(self, branch: str) -> None:
         """See `Backend.load`."""
         if branch not in self._nets:
-            subnet = self._supernet.subnet(self._card.subnets[branch].width)
+            subnet = self._supernet.subnet(branch)
             self._nets[branch] = EightBit(subnet).eval().to(self._device)
 
     @torch.inference_mode()

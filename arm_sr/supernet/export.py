@@ -16,7 +16,7 @@ from ..training.config import Recipe
 from .backbones import Supernet
 
 HALO = 3
-"""LR pixels of context around a tile; 3 loses 0.001 dB in nets of radius 7."""
+"""LR pixels of context around a tile: next to nothing is lost, although the receptive radius is larger."""
 
 
 class EightBit(nn.Module):
@@ -63,15 +63,16 @@ def write_checkpoint(net: Supernet, recipe: Recipe, sources: list[dict[str, Any]
     weights = save({name: tensor.contiguous() for name, tensor in net.state_dict().items()})
     write_bytes(out / "supernet.safetensors", weights)
     subnets = {}
-    for width in net.widths:
-        name, file = f"w{width}", f"w{width}.onnx"
-        model = onnx_bytes(net.subnet(width))
+    for name, (width, depth) in net.subnets.items():
+        subnet, file = net.subnet(name), f"{name}.onnx"
+        model = onnx_bytes(subnet)
         write_bytes(out / file, model)
         subnets[name] = SubNet(
             width=width,
-            params=net.params(width),
-            macs_per_lr_pixel=net.macs_per_lr_pixel(width),
-            receptive_radius=net.receptive_radius,
+            depth=depth,
+            params=net.params(name),
+            macs_per_lr_pixel=net.macs_per_lr_pixel(name),
+            receptive_radius=subnet.receptive_radius,
             file=file,
             sha256=digest(model),
         )
@@ -79,7 +80,6 @@ def write_checkpoint(net: Supernet, recipe: Recipe, sources: list[dict[str, Any]
         name=recipe.name,
         scale=net.scale,
         backbone=recipe.backbone,
-        config=json.loads(json.dumps(net.config)),
         halo=min(HALO, net.receptive_radius),
         subnets=subnets,
         supernet={"file": "supernet.safetensors", "sha256": digest(weights)},

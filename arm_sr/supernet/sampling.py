@@ -21,37 +21,40 @@ class Sampling:
     """
 
     rule: str = "single"
-    """`single`: one sub-net a step; `sandwich`: widest, narrowest and one between."""
+    """`single`: one sub-net a step; `sandwich`: largest, smallest and one between."""
     alpha: float = 2.0
     """Exponent of the MACs; 0 is uniform, 2 is ARM's code."""
     floor: float = 0.1
     """Least probability of every sub-net."""
     distil: bool = False
-    """With `sandwich`: the others learn from the widest one's output (in-place distillation)."""
+    """With `sandwich`: the others learn from the largest one's output (in-place distillation)."""
 
     def __post_init__(self) -> None:
         if self.rule not in ("single", "sandwich"):
             raise ArtefactError(f"sampling.rule must be 'single' or 'sandwich', not '{self.rule}'")
-        numbers = all(isinstance(v, int | float) and math.isfinite(v) for v in (self.alpha, self.floor))
+        if not isinstance(self.distil, bool):
+            raise ArtefactError(f"sampling.distil must be true or false, not {self.distil!r}")
+        given = (self.alpha, self.floor)
+        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in given)
         if not numbers or self.alpha < 0 or not 0 <= self.floor <= 1:
             raise ArtefactError("sampling.alpha must be 0 or more and sampling.floor within 0..1")
 
-    def probabilities(self, macs: Mapping[int, int]) -> dict[int, float]:
-        """Probability of each width, from its MACs."""
+    def probabilities(self, macs: Mapping[str, int]) -> dict[str, float]:
+        """Probability of each sub-net, from its MACs."""
         floor = min(self.floor, 1 / len(macs))
         power = np.array([float(m) for m in macs.values()]) ** self.alpha
         share = floor + (1 - len(macs) * floor) * power / power.sum()
         return dict(zip(macs, share.tolist(), strict=True))
 
-    def draw(self, macs: Mapping[int, int], rng: np.random.Generator) -> list[int]:
-        """The widths that one step trains, the widest first."""
-        widths = sorted(macs)
+    def draw(self, macs: Mapping[str, int], rng: np.random.Generator) -> list[str]:
+        """The sub-nets that one step trains, the largest first."""
+        names = sorted(macs, key=lambda name: macs[name])
         if self.rule == "single":
-            share = self.probabilities(macs)
-            return [int(rng.choice(widths, p=[share[w] for w in widths]))]
-        drawn = {widths[-1], widths[0]}
-        between = {w: macs[w] for w in widths[1:-1]}
-        if between:
-            share = self.probabilities(between)
-            drawn.add(int(rng.choice(list(share), p=list(share.values()))))
-        return sorted(drawn, reverse=True)
+            return [_choose(self.probabilities({name: macs[name] for name in names}), rng)]
+        between = names[1:-1]
+        drawn = [_choose(self.probabilities({name: macs[name] for name in between}), rng)] if between else []
+        return list(dict.fromkeys([names[-1], *drawn, names[0]]))
+
+
+def _choose(share: Mapping[str, float], rng: np.random.Generator) -> str:
+    return list(share)[int(rng.choice(len(share), p=list(share.values())))]

@@ -1,44 +1,59 @@
 """The recipe: everything that decides a training run, kept beside the checkpoint it made."""
 
 import dataclasses
+import itertools
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import ArtefactError
+from ..models import BICUBIC
 from ..supernet.sampling import Sampling
 
 
 @dataclass(frozen=True)
-class Polish:
-    """A second, shorter run of the cosine after the first one, on the same weights and optimiser."""
+class Stage:
+    """One run of the cosine, on the weights and the optimiser of the stage before."""
 
     steps: int
     """Optimiser steps."""
-    learning_rate: float
-    """At its start; falls to zero along a cosine."""
+    learning_rate: float = 2e-3
+    """Of Adam at the start; falls to zero along a cosine."""
     sampling: Sampling = field(default_factory=Sampling)
     """Which sub-nets a step trains."""
-    loss: str = "mse"
-    """`mse`, which is what PSNR measures, or `l1`."""
+    loss: str = "l1"
+    """`l1`, or `mse`, which is what PSNR measures."""
+    depth: int | None = None
+    """Body layers that are used at most; those that a later stage adds start as the identity."""
+    revive: float = 0.0
+    """At its start channels begin anew that are active on less than this share of the pixels of a batch; see
+    `Supernet.revive`."""
+    decay_steps: int | None = None
+    """Steps of the whole cosine (default: `steps`); more of them end the stage before its learning rate is zero."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.steps, int) or self.steps < 1 or not self.learning_rate > 0:
-            raise ArtefactError("recipe: polish needs steps of 1 or more and a learning_rate above 0")
-        if self.loss not in ("l1", "mse") or not isinstance(self.sampling, Sampling):
-            raise ArtefactError(f"recipe: polish.loss must be 'l1' or 'mse', not {self.loss!r}")
+        def need(name: str, fine: bool, what: str) -> None:
+            if not fine:
+                raise ArtefactError(f"{name} must be {what}, not {getattr(self, name)!r}")
+
+        need("steps", _whole(self.steps, 1), "a whole number of 1 or more")
+        need("learning_rate", _real(self.learning_rate) and self.learning_rate > 0, "a number above 0")
+        need("sampling", isinstance(self.sampling, Sampling), "an object with rule, alpha, floor and distil")
+        need("loss", self.loss in ("l1", "mse"), "'l1' or 'mse'")
+        need("depth", self.depth is None or _whole(self.depth, 1), "a whole number of 1 or more")
+        need("revive", _real(self.revive) and 0 <= self.revive <= 1, "within 0..1")
+        need("decay_steps", self.decay_steps is None or _whole(self.decay_steps, self.steps), "`steps` or more")
 
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("name", "backbone", "precision"), str),
-    **dict.fromkeys(("scale", "steps", "batch", "patch", "warmup", "seed", "validate_every"), int),
-    **dict.fromkeys(("learning_rate", "clip", "ema"), (int, float)),
-    "widths": tuple,
-    "sampling": Sampling,
-    "backbone_options": dict,
-    "polish": (Polish, type(None)),
+    **dict.fromkeys(("scale", "batch", "patch", "warmup", "seed", "validate_every"), int),
+    **dict.fromkeys(("clip", "ema"), (int, float)),
+    "subnets": dict,
+    "stages": tuple,
 }
 """Types of the fields of a recipe; JSON has no other check."""
 
@@ -53,22 +68,16 @@ class Recipe:
     """A registered backbone."""
     scale: int
     """Integer upscaling factor."""
-    widths: tuple[int, ...]
-    """Widths of the sub-nets."""
-    steps: int
-    """Optimiser steps."""
-    sampling: Sampling = field(default_factory=Sampling)
-    """Which sub-nets a step trains."""
-    backbone_options: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of the backbone."""
+    subnets: dict[str, tuple[int, int]]
+    """Width and depth of every sub-net, by name."""
+    stages: tuple[Stage, ...]
+    """What is trained, one after the other."""
     batch: int = 16
     """Crops a step."""
     patch: int = 48
     """Side of a crop in LR pixels."""
-    learning_rate: float = 2e-3
-    """Of Adam at the start; falls to zero along a cosine."""
     warmup: int = 500
-    """Steps over which the learning rate rises to its value; without it the ReLUs of a plain net die."""
+    """Steps over which the learning rate of a stage rises to its value; without it the ReLUs of a plain net die."""
     clip: float = 0.1
     """Largest norm of the gradient."""
     ema: float = 0.999
@@ -76,71 +85,106 @@ class Recipe:
     precision: str = "bf16"
     """`bf16` (autocast) or `fp32`."""
     seed: int = 0
-    """Decides initial weights, crops, flips and widths; each step draws from (seed, step)."""
+    """Decides initial weights, crops, flips and sub-nets; each step draws from (seed, step)."""
     validate_every: int = 5000
     """Steps between validation lines."""
-    polish: Polish | None = None
-    """What follows the first `steps`, whose loss is L1."""
 
     def __post_init__(self) -> None:
         for name, kind in _KINDS.items():
             value = getattr(self, name)
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise ArtefactError(f"recipe: {name} cannot be {value!r}")
-        for name in ("scale", "steps", "batch", "patch", "validate_every"):
-            value = getattr(self, name)
-            if value < 1:
-                raise ArtefactError(f"recipe: {name} must be a whole number of 1 or more, not {value!r}")
-        whole = all(isinstance(w, int) and not isinstance(w, bool) and w >= 1 for w in self.widths)
-        if not self.widths or not whole or len(set(self.widths)) < len(self.widths):
-            raise ArtefactError(f"recipe: widths must be different whole numbers of 1 or more, not {self.widths!r}")
+        for name in ("scale", "batch", "patch", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ArtefactError(f"recipe: {name} must be a whole number of 1 or more, not {getattr(self, name)!r}")
+        shapes = list(self.subnets.values())
+        fine = all(isinstance(s, tuple) and len(s) == 2 and _whole(s[0], 1) and _whole(s[1], 0) for s in shapes)
+        if not shapes or not fine or len(set(shapes)) < len(shapes):
+            raise ArtefactError(f"recipe: subnets must be different pairs of width and depth, not {self.subnets!r}")
+        for name in self.subnets:
+            if name == BICUBIC or not re.fullmatch(r"\w[\w.-]*", name):
+                raise ArtefactError(f"recipe: subnets: '{name}' cannot be the name of a sub-net and its file")
+        if not self.stages or not all(isinstance(stage, Stage) for stage in self.stages):
+            raise ArtefactError("recipe: there must be at least one stage")
+        depths = [math.inf if stage.depth is None else stage.depth for stage in self.stages]
+        if depths != sorted(depths):
+            raise ArtefactError("recipe: the depth of a stage cannot be below that of the stage before")
         if self.precision not in ("bf16", "fp32"):
             raise ArtefactError(f"recipe: precision must be 'bf16' or 'fp32', not {self.precision!r}")
-        if not self.clip > 0 or self.warmup < 0:
-            raise ArtefactError("recipe: clip must be above 0 and warmup 0 or more")
-        if not self.learning_rate > 0 or not 0 <= self.ema < 1:
-            raise ArtefactError("recipe: learning_rate must be above 0 and ema within 0..1")
+        if not self.clip > 0 or self.warmup < 0 or not 0 <= self.ema < 1:
+            raise ArtefactError("recipe: clip must be above 0, warmup 0 or more and ema within 0..1")
 
     @property
-    def total_steps(self) -> int:
-        """Steps with the polish."""
-        return self.steps + (self.polish.steps if self.polish else 0)
+    def steps(self) -> int:
+        """Steps of all stages together."""
+        return sum(stage.steps for stage in self.stages)
 
-    def phase(self, step: int) -> tuple[Sampling, str, float]:
-        """Sampling, loss and learning rate of the step number `step`."""
-        if self.polish and step >= self.steps:
-            past = (step - self.steps) / self.polish.steps
-            return self.polish.sampling, self.polish.loss, self.polish.learning_rate * _cosine(past)
-        rise = min(1.0, (step + 1) / (self.warmup + 1))
-        return self.sampling, "l1", self.learning_rate * rise * _cosine(step / self.steps)
+    def at(self, step: int) -> tuple[Stage, float]:
+        """The stage of the step number `step` (from 0) and its learning rate."""
+        first = 0
+        for stage in self.stages:
+            if step < first + stage.steps:
+                break
+            first += stage.steps
+        past = step - first
+        rise = min(1.0, (past + 1) / (self.warmup + 1))
+        fall = 0.5 * (1 + math.cos(math.pi * past / (stage.decay_steps or stage.steps)))
+        return stage, stage.learning_rate * rise * fall
+
+    def begins(self, step: int) -> bool:
+        """Whether a stage begins at the step number `step`."""
+        return step in itertools.accumulate((stage.steps for stage in self.stages), initial=0)
+
+    def continues(self, other: "Recipe", step: int) -> bool:
+        """Whether a run of `other` can go on with this recipe after `step` steps: only later stages differ."""
+        begun = 1 + sum(step > first for first in itertools.accumulate(stage.steps for stage in other.stages[:-1]))
+        return dataclasses.replace(self, stages=self.stages[:begun]) == dataclasses.replace(
+            other, stages=other.stages[:begun]
+        )
 
     def to_json(self) -> str:
         """The recipe as JSON text."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
+    def from_json(cls, text: str) -> "Recipe":
+        """The recipe that `text` describes; ArtefactError, ValueError or TypeError name the field that is wrong."""
+        data = json.loads(text)
+        if not isinstance(data, dict):
+            raise ArtefactError("recipe: must be a JSON object")
+        known = {f.name for f in dataclasses.fields(cls)}
+        for name in data:
+            if name not in known:
+                raise ArtefactError(f"recipe: unknown field '{name}'")
+        if isinstance(data.get("subnets"), dict):
+            data["subnets"] = {k: tuple(v) if isinstance(v, list) else v for k, v in data["subnets"].items()}
+        if isinstance(data.get("stages"), list):
+            data["stages"] = tuple(_stage(*item) for item in enumerate(data["stages"]))
+        return cls(**data)
+
+    @classmethod
     def load(cls, path: Path) -> "Recipe":
         """Read a recipe; ArtefactError names the file and the field that is wrong."""
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-            if not isinstance(data, dict):
-                raise ArtefactError("recipe: must be a JSON object")
-            known = {f.name for f in dataclasses.fields(cls)}
-            for name in data:
-                if name not in known:
-                    raise ArtefactError(f"recipe: unknown field '{name}'")
-            if isinstance(data.get("sampling"), dict):
-                data["sampling"] = Sampling(**data["sampling"])
-            polish = data.get("polish")
-            if isinstance(polish, dict):
-                data["polish"] = Polish(**{**polish, "sampling": Sampling(**polish.get("sampling", {}))})
-            if isinstance(data.get("widths"), list):
-                data["widths"] = tuple(data["widths"])
-            return cls(**data)
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError, TypeError, ArtefactError) as error:
             raise ArtefactError(f"{path}: {error}") from error
 
 
-def _cosine(past: float) -> float:
-    """Half a cosine from 1 to 0 over `past` from 0 to 1."""
-    return 0.5 * (1 + math.cos(math.pi * past))
+def _stage(number: int, values: Any) -> Stage:
+    try:
+        if not isinstance(values, dict):
+            raise ArtefactError(f"must be an object, not {values!r}")
+        if isinstance(values.get("sampling"), dict):
+            values = {**values, "sampling": Sampling(**values["sampling"])}
+        return Stage(**values)
+    except (TypeError, ArtefactError) as error:
+        raise ArtefactError(f"recipe: stages[{number}]: {error}") from error
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _real(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

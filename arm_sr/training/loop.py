@@ -24,7 +24,7 @@ from ..errors import ArtefactError
 from ..evaluation.pairs import Pair, read_pairs
 from ..imaging.metrics import psnr_of_mse, psnr_y, squared_error
 from ..supernet.backbones import Supernet, build
-from .config import Recipe
+from .config import Recipe, Stage
 from .data import CropData
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
     `out` gets `recipe.json`, `log.jsonl` (a loss line every 100 steps, a validation line every
     `recipe.validate_every`) and `state.safetensors` (weights, average, optimiser, step), written every
     `state_every` steps and on interruption. When `out` holds a state of the same recipe, training goes
-    on from its step; a state of another recipe raises ArtefactError. Validation pictures that cannot be read
+    on from its step, and may have other stages after it; a state of another recipe raises ArtefactError. Validation pictures that cannot be read
     raise ImageError at once.
     """
     pairs = list(read_pairs(validation, recipe.scale))
@@ -48,24 +48,26 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
     out.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(recipe.seed)
-    net = build(recipe.backbone, scale=recipe.scale, widths=recipe.widths, **recipe.backbone_options)
+    net = build(recipe.backbone, recipe.scale, recipe.subnets)
     net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
-    average = build(recipe.backbone, **net.config).to(device)
+    if recipe.stages[0].depth is not None:
+        net.grow(recipe.stages[0].depth)  # layers beyond the depth of a stage get no gradient and stay the identity
+    average = build(recipe.backbone, recipe.scale, recipe.subnets).to(device)
     average.load_state_dict(net.state_dict())
-    optimiser = torch.optim.Adam(net.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
-    macs = {width: net.macs_per_lr_pixel(width) for width in net.widths}
+    optimiser = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99))
+    macs = {name: net.macs_per_lr_pixel(name) for name in net.subnets}
     start, losses = _load_state(out, recipe, net, average, optimiser)
     _truncate_log(out / "log.jsonl", start)
     write_bytes(out / "recipe.json", recipe.to_json().encode())
 
-    def draw(step: int) -> tuple[list[int], np.ndarray, np.ndarray]:
+    def draw(step: int) -> tuple[list[str], np.ndarray, np.ndarray]:
         rng = np.random.default_rng((recipe.seed, step))
-        return recipe.phase(step)[0].draw(macs, rng), *data.batch(recipe.batch, rng)
+        return recipe.at(step)[0].sampling.draw(macs, rng), *data.batch(recipe.batch, rng)
 
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
     step, begun = start, time.perf_counter()
     settled = True
-    bar = tqdm(total=recipe.total_steps, initial=start, desc=recipe.name, unit="step", mininterval=1)
+    bar = tqdm(total=recipe.steps, initial=start, desc=recipe.name, unit="step", mininterval=1)
     with ThreadPoolExecutor(1) as ahead, bar, (out / "log.jsonl").open("a", encoding="utf-8") as lines:
 
         def note(**entry: Any) -> None:
@@ -74,23 +76,25 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
 
         try:
             upcoming = ahead.submit(draw, start)
-            while step < recipe.total_steps:
-                widths, lr_crops, hr_crops = upcoming.result()
+            while step < recipe.steps:
+                names, lr_crops, hr_crops = upcoming.result()
                 upcoming = ahead.submit(draw, step + 1)
-                sampling, loss_name, rate = recipe.phase(step)
+                stage, rate = recipe.at(step)
                 settled = False  # until weights, average, step and losses agree: an interrupt must not save a mixture
                 optimiser.param_groups[0]["lr"] = rate
                 optimiser.zero_grad(set_to_none=True)
                 lr, hr = _to_tensor(lr_crops, device), _to_tensor(hr_crops, device)
+                if stage.revive and recipe.begins(step):
+                    _revive(net, average, optimiser, lr, stage.revive, recipe.seed + step)
                 with autocast:
-                    losses.append(_backward(net, widths, lr, hr, sampling.distil, LOSSES[loss_name]))
+                    losses.append(_backward(net, names, lr, hr, stage))
                 nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
                 optimiser.step()
                 with torch.no_grad():
                     torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - recipe.ema)
                 step += 1
                 bar.update()
-                if step % 100 == 0 or step == recipe.total_steps:
+                if step % 100 == 0 or step == recipe.steps:
                     loss = float(torch.stack(losses).mean())
                     losses.clear()
                     bar.set_postfix(loss=f"{loss:.4f}")
@@ -98,11 +102,11 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
                     if not math.isfinite(loss):
                         raise ArtefactError(f"{out}: the loss is {loss} at step {step}; lower the learning rate")
                 settled = True
-                if step % recipe.validate_every == 0 or step == recipe.total_steps:
+                if step % recipe.validate_every == 0 or step == recipe.steps:
                     report = validate(average, pairs)
                     note(validation=report)
                     bar.write(f"step {step}: " + ", ".join(f"{k} {v['psnr_rgb']:.3f}" for k, v in report.items()))
-                if step % state_every == 0 or step == recipe.total_steps:
+                if step % state_every == 0 or step == recipe.steps:
                     _save_state(out, recipe, step, net, average, optimiser, losses)
         except KeyboardInterrupt:
             if settled:
@@ -111,14 +115,36 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
     return average.cpu()
 
 
-def _backward(net: Supernet, widths: list[int], lr: Tensor, hr: Tensor, distil: bool, loss_of: Loss) -> Tensor:
-    """Accumulate the gradients of one step; returns the loss of the widest sub-net in it."""
-    first = net(lr, widths[0])
+@torch.no_grad()
+def _revive(
+    net: Supernet, average: Supernet, optimiser: torch.optim.Optimizer, lr: Tensor, least: float, seed: int
+) -> None:
+    """`Supernet.revive`; what changes is taken over into the average, and the optimiser forgets about it."""
+    old = [p.clone() for p in net.parameters()]
+    torch.manual_seed(seed)
+    net.revive(lr, least)
+    for was, mine, mean in zip(old, net.parameters(), average.parameters(), strict=True):
+        changed = mine != was
+        mean[changed] = mine[changed]
+        for name, moment in optimiser.state[mine].items():
+            if name != "step":
+                moment[changed] = 0
+
+
+def _backward(net: Supernet, names: list[str], lr: Tensor, hr: Tensor, stage: Stage) -> Tensor:
+    """Accumulate the gradients of one step; returns the loss of the first sub-net in it."""
+
+    def run(name: str) -> Tensor:
+        width, depth = net.subnets[name]
+        return net(lr, width, depth if stage.depth is None else min(depth, stage.depth))
+
+    loss_of = LOSSES[stage.loss]
+    first = run(names[0])
     loss = loss_of(first, hr)
     torch.autograd.backward(loss)
-    target = first.detach() if distil else hr
-    for width in widths[1:]:
-        torch.autograd.backward(loss_of(net(lr, width), target))
+    target = first.detach() if stage.sampling.distil else hr
+    for name in names[1:]:
+        torch.autograd.backward(loss_of(run(name), target))
     return loss.detach()
 
 
@@ -134,15 +160,15 @@ def validate(net: Supernet, pairs: list[Pair]) -> dict[str, dict[str, float]]:
     `psnr_y` and `psnr_rgb` are means over pictures, `psnr_rgb_all` is over all pixels; dB.
     """
     device = next(net.parameters()).device
-    sums: dict[str, list[tuple[float, float, float, int]]] = {f"w{w}": [] for w in net.widths}
+    sums: dict[str, list[tuple[float, float, float, int]]] = {name: [] for name in net.subnets}
     with _eval_mode(net):
         for pair in pairs:
             x = _to_tensor(pair.lr[None], device)
-            for width in net.widths:
-                y = (net(x, width)[0].permute(1, 2, 0) * 255).round().clamp(0, 255)
+            for name, (width, depth) in net.subnets.items():
+                y = (net(x, width, depth)[0].permute(1, 2, 0) * 255).round().clamp(0, 255)
                 sr = y.to(torch.uint8).cpu().numpy()
                 error, count = squared_error(sr, pair.hr, net.scale)
-                sums[f"w{width}"].append((psnr_y(sr, pair.hr, net.scale), psnr_of_mse(error / count), error, count))
+                sums[name].append((psnr_y(sr, pair.hr, net.scale), psnr_of_mse(error / count), error, count))
     report = {}
     for name, rows in sums.items():
         y, rgb, errors, counts = zip(*rows, strict=True)
@@ -193,7 +219,11 @@ def _load_state(
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
     except (SafetensorError, OSError) as error:
         raise ArtefactError(f"{path}: damaged training state ({error}); delete it to start again") from error
-    if metadata.get("recipe") != recipe.to_json():
+    try:
+        step, made_by = int(metadata["step"]), Recipe.from_json(metadata["recipe"])
+    except (KeyError, ValueError, TypeError, ArtefactError) as error:
+        raise ArtefactError(f"{path}: damaged training state ({error}); delete it to start again") from error
+    if not recipe.continues(made_by, step):
         raise ArtefactError(f"{path}: made by another recipe; use another output folder or delete it")
 
     def part(prefix: str) -> dict[str, Tensor]:
@@ -208,14 +238,12 @@ def _load_state(
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     device = next(net.parameters()).device
     losses = sorted(part("loss.").items(), key=lambda item: int(item[0]))
-    return int(metadata["step"]), [value.to(device) for _, value in losses]
+    return step, [value.to(device) for _, value in losses]
 
 
 def averaged_network(out: Path, recipe: Recipe) -> Supernet:
     """The averaged network of the last state in `out`; ArtefactError when there is none."""
-    net, average = (
-        build(recipe.backbone, scale=recipe.scale, widths=recipe.widths, **recipe.backbone_options) for _ in range(2)
-    )
+    net, average = (build(recipe.backbone, recipe.scale, recipe.subnets) for _ in range(2))
     if _load_state(out, recipe, net, average, torch.optim.Adam(net.parameters()))[0] == 0:
         raise ArtefactError(f"{out}: no state.safetensors of a training run in this folder")
     return average

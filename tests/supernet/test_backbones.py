@@ -1,6 +1,7 @@
 """The contract of every backbone, and `plain` against a definition of its own."""
 
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -12,17 +13,17 @@ from torch.overrides import TorchFunctionMode
 from arm_sr.errors import ArtefactError
 from arm_sr.supernet.backbones import BACKBONES, Supernet, build
 
-WIDTHS = (3, 4, 8)
-DEPTH = 5
-"""Of `plain` when nothing is said."""
+SUBNETS = {"w3": (3, 2), "w4": (4, 1), "w8": (8, 3), "w8d1": (8, 1)}
+"""Width and depth; neither decides the other."""
 
-MACS_BY_HAND: dict[str, Callable[[int, int], int]] = {
-    "plain": lambda w, s: 9 * (3 * w + DEPTH * w * w + w * 3 * s * s),
+MACS_BY_HAND: dict[str, Callable[[int, int, int], int]] = {
+    "plain": lambda w, d, s: 9 * (3 * w + d * w * w + w * 3 * s * s),
 }
-"""MACs for each LR pixel of a width and scale. A new backbone may add its own; all are also counted as they run."""
-PARAMS_BY_HAND: dict[str, Callable[[int, int], int]] = {
-    "plain": lambda w, s: (27 * w + w) + DEPTH * (9 * w * w + w) + (27 * w * s * s + 3 * s * s),
+"""MACs for each LR pixel. A new backbone may add its own; all are also counted as they run."""
+PARAMS_BY_HAND: dict[str, Callable[[int, int, int], int]] = {
+    "plain": lambda w, d, s: (27 * w + w) + d * (9 * w * w + w) + (27 * w * s * s + 3 * s * s),
 }
+RADIUS_BY_HAND: dict[str, Callable[[int], int]] = {"plain": lambda d: d + 2}
 
 
 class MacCounter(TorchFunctionMode):
@@ -41,19 +42,19 @@ class MacCounter(TorchFunctionMode):
         return result
 
 
-def random_net(name: str, scale: int, widths: tuple[int, ...] = WIDTHS) -> Supernet:
+def random_net(name: str, scale: int, subnets: dict[str, tuple[int, int]] = SUBNETS) -> Supernet:
     """A network with random weights and biases everywhere, none of them zero or small."""
     torch.manual_seed(scale)
-    net = build(name, scale=scale, widths=widths)
+    net = build(name, scale, subnets)
     with torch.no_grad():
         for p in net.parameters():
             p.normal_(std=0.3)
     return net
 
 
-def corner(net: Supernet, width: int, parameter: str) -> tuple[slice, ...]:
-    """Where the weights of the sub-net of `width` lie in those of the supernet."""
-    return tuple(slice(size) for size in dict(net.subnet(width).named_parameters())[parameter].shape)
+def corners(net: Supernet, name: str) -> dict[str, tuple[slice, ...]]:
+    """Where the weights of a sub-net lie in those of the supernet; layers that it does not reach are left out."""
+    return {key: tuple(slice(size) for size in p.shape) for key, p in net.subnet(name).named_parameters()}
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -62,28 +63,42 @@ class TestContract:
     """What the rest of the package relies on, for every backbone."""
 
     def test_output_is_scale_times_the_input(self, name, scale):
-        """Any batch and any size, one pixel included, at every width."""
+        """Any batch and any size, one pixel included, for every sub-net."""
         net = random_net(name, scale)
-        for shape in [(1, 3, 1, 1), (2, 3, 5, 7), (3, 3, 8, 1)]:
-            for width in (*WIDTHS, None):
-                n, c, h, w = shape
-                assert (n, c, scale * h, scale * w) == net(torch.rand(shape), width).shape
+        for size in [(1, 3, 1, 1), (2, 3, 5, 7), (3, 3, 8, 1)]:
+            for shape in (*SUBNETS.values(), (None, None), (4, None), (None, 1)):
+                n, c, h, w = size
+                assert (n, c, scale * h, scale * w) == net(torch.rand(size), *shape).shape
 
-    def test_a_subnet_equals_the_supernet_at_its_width(self, name, scale):
-        """To the bit, and with the weights of its own width only."""
+    def test_a_subnet_equals_the_supernet_at_its_shape(self, name, scale):
+        """To the bit, and with the weights of its own width and depth only."""
         net, x = random_net(name, scale), torch.rand(2, 3, 9, 11)
-        for width in WIDTHS:
-            subnet = net.subnet(width)
-            assert (width,) == subnet.widths
-            assert torch.equal(net(x, width), subnet(x))
-            assert torch.equal(net(x, width), subnet(x, width))
-        assert torch.equal(net(x, WIDTHS[-1]), net(x))
+        for key, shape in SUBNETS.items():
+            subnet = net.subnet(key)
+            assert ({key: shape}, shape) == (subnet.subnets, (subnet.width, subnet.depth))
+            assert torch.equal(net(x, *shape), subnet(x))
+            assert torch.equal(net(x, *shape), subnet(x, *shape))
+        assert torch.equal(net(x, *SUBNETS["w8"]), net(x))
+
+    def test_the_subnets_give_different_pictures(self, name, scale):
+        """Or the test above would compare nothing."""
+        net, x = random_net(name, scale), torch.rand(1, 3, 9, 11)
+        pictures = [net(x, *shape) for shape in SUBNETS.values()]
+        assert all((a - b).abs().max() > 1e-3 for a, b in combinations(pictures, 2))
+
+    def test_the_supernet_is_as_wide_and_as_deep_as_any_subnet(self, name, scale):
+        """Which need not be the same one."""
+        net, x = random_net(name, scale, {"deep": (3, 4), "wide": (8, 1)}), torch.rand(1, 3, 6, 6)
+        assert (8, 4, scale) == (net.width, net.depth, net.scale)
+        assert torch.equal(net(x), net(x, 8, 4))
+        assert torch.equal(net(x, 3), net.subnet("deep")(x))
+        assert torch.equal(net(x, depth=1), net.subnet("wide")(x))
 
     def test_a_subnet_shares_no_memory_with_the_supernet(self, name, scale):
         """Training the supernet on does not change a sub-net that was taken out, and the other way round."""
         net, x = random_net(name, scale), torch.rand(1, 3, 6, 6)
-        for width in WIDTHS:
-            subnet, whole = net.subnet(width), net(x)
+        for key in SUBNETS:
+            subnet, whole = net.subnet(key), net(x)
             expected = subnet(x)
             memory = {p.untyped_storage().data_ptr() for p in net.parameters()}
             assert memory.isdisjoint(p.untyped_storage().data_ptr() for p in subnet.parameters())
@@ -99,42 +114,42 @@ class TestContract:
             assert torch.equal(expected, subnet(x))
 
     def test_the_weights_of_a_subnet_are_the_leading_slices(self, name, scale):
-        """Its state dict has the same names, and each tensor is the corner of the wide one."""
+        """Its names are among those of the supernet, and each tensor is the corner of the wide one."""
         net = random_net(name, scale)
         wide = net.state_dict()
-        for width in WIDTHS:
-            narrow = net.subnet(width).state_dict()
-            assert list(wide) == list(narrow)
-            for key, tensor in narrow.items():
-                assert torch.equal(wide[key][tuple(slice(size) for size in tensor.shape)], tensor), key
+        for key in SUBNETS:
+            small = net.subnet(key).state_dict()
+            assert [part for part in wide if part in small] == list(small)
+            for part, tensor in small.items():
+                assert torch.equal(wide[part][tuple(slice(size) for size in tensor.shape)], tensor), part
+        assert list(wide) == list(net.subnet("w8").state_dict())
 
-    def test_params_are_those_of_a_network_built_narrow(self, name, scale):
-        """Nothing of the other widths is counted."""
+    def test_params_are_those_of_a_network_built_small(self, name, scale):
+        """Nothing of the other sub-nets is counted."""
         net = random_net(name, scale)
-        for width in WIDTHS:
-            alone = build(name, scale=scale, widths=(width,))
-            assert sum(p.numel() for p in alone.parameters()) == net.params(width)
+        for key, shape in SUBNETS.items():
+            alone = build(name, scale, {"alone": shape})
+            assert sum(p.numel() for p in alone.parameters()) == net.params(key)
             if name in PARAMS_BY_HAND:
-                assert PARAMS_BY_HAND[name](width, scale) == net.params(width)
+                assert PARAMS_BY_HAND[name](*shape, scale) == net.params(key)
 
     def test_macs_agree_with_an_independent_count(self, name, scale):
         """The calls that a picture causes, and the formula on paper."""
         net = random_net(name, scale)
-        for width in WIDTHS:
+        for key, shape in SUBNETS.items():
             with MacCounter() as counter, torch.no_grad():
-                net(torch.zeros(1, 3, 6, 10), width)
-            assert counter.total / (6 * 10) == net.macs_per_lr_pixel(width)
+                net(torch.zeros(1, 3, 6, 10), *shape)
+            assert counter.total / (6 * 10) == net.macs_per_lr_pixel(key)
             if name in MACS_BY_HAND:
-                assert MACS_BY_HAND[name](width, scale) == net.macs_per_lr_pixel(width)
+                assert MACS_BY_HAND[name](*shape, scale) == net.macs_per_lr_pixel(key)
 
     def test_the_receptive_radius_is_exact(self, name, scale):
         """A pixel just outside never changes the outputs of the centre; one at the radius does."""
         net = random_net(name, scale).double()
-        radius = net.receptive_radius
-        centre = radius + 2
+        centre = net.receptive_radius + 2
         x = torch.rand(1, 3, 2 * centre + 1, 2 * centre + 1, dtype=torch.float64)
 
-        def changes(distance: int, width: int) -> Tensor:
+        def changes(distance: int, shape: tuple[int, int]) -> Tensor:
             """Largest change of the centre for a change of each pixel at a (chessboard) distance."""
             steps = range(-distance, distance + 1)
             ring = [(i, j) for i in steps for j in steps if max(abs(i), abs(j)) == distance]
@@ -143,63 +158,136 @@ class TestContract:
                 picture[:, centre + i, centre + j] += 1
             middle = slice(centre * scale, (centre + 1) * scale)
             with torch.no_grad():
-                sr = net(pictures, width)[:, :, middle, middle]
+                sr = net(pictures, *shape)[:, :, middle, middle]
             return (sr[1:] - sr[0]).abs().amax(dim=(1, 2, 3))
 
-        for width in WIDTHS:
-            assert changes(radius + 1, width).max() <= 1e-12
-            assert changes(radius, width).max() > 1e-6
+        for key, shape in SUBNETS.items():
+            radius = net.subnet(key).receptive_radius
+            assert changes(radius + 1, shape).max() <= 1e-12
+            assert changes(radius, shape).max() > 1e-6
+            if name in RADIUS_BY_HAND:
+                assert RADIUS_BY_HAND[name](shape[1]) == radius
+        assert net.subnet("w8").receptive_radius == net.receptive_radius
 
-    def test_an_unknown_width_is_refused(self, name, scale):
-        """Neither a width between two others nor one beyond the widest."""
+    def test_an_unknown_subnet_is_refused(self, name, scale):
+        """Together with those there are."""
         net = random_net(name, scale)
-        for width in (0, 5, 9, -1):
-            with pytest.raises(ValueError, match=rf"{width}.*3, 4, 8"):
-                net.subnet(width)
+        for key in ("w5", "", "W8", "w8d3"):
+            for ask in (net.subnet, net.params, net.macs_per_lr_pixel):
+                with pytest.raises(ValueError, match=rf"'{key}'.*w3, w4, w8, w8d1"):
+                    ask(key)
 
-    def test_gradients_of_a_narrow_width_touch_the_leading_weights_only(self, name, scale):
-        """The rest of the supernet learns nothing from that sub-net."""
+    def test_gradients_of_a_subnet_touch_its_leading_weights_only(self, name, scale):
+        """The rest of the supernet learns nothing from it; layers that it does not reach have no gradient at all."""
+        for key, shape in SUBNETS.items():
+            net = random_net(name, scale)
+            net(torch.rand(2, 3, 9, 9), *shape).square().sum().backward()
+            inside = corners(net, key)
+            for part, p in net.named_parameters():
+                if part not in inside:
+                    assert p.grad is None, (key, part)
+                    continue
+                assert p.grad[inside[part]].any(), (key, part)
+                outside = p.grad.clone()
+                outside[inside[part]] = 0
+                assert outside.count_nonzero() == 0, (key, part)
+
+    def test_sub_nets_may_come_in_any_order(self, name, scale):
+        """The weights fit, and each name gives the same picture."""
         net = random_net(name, scale)
-        net(torch.rand(2, 3, 9, 9), WIDTHS[0]).square().sum().backward()
-        for key, p in net.named_parameters():
-            inside = corner(net, WIDTHS[0], key)
-            assert p.grad[inside].any(), key
-            outside = p.grad.clone()
-            outside[inside] = 0
-            assert outside.count_nonzero() == 0, key
-
-    def test_config_builds_the_same_network_again(self, name, scale):
-        """Widths come in any order; what `config` says is enough to load the weights."""
-        net = random_net(name, scale, widths=(8, 3, 4))
-        again = build(name, **net.config)
+        again = build(name, scale, dict(reversed(SUBNETS.items())))
         again.load_state_dict(net.state_dict())
         x = torch.rand(1, 3, 5, 5)
-        assert ((3, 4, 8), scale) == (again.widths, again.scale)
-        assert torch.equal(net(x, 4), again(x, 4))
+        assert SUBNETS == again.subnets
+        for key in SUBNETS:
+            assert torch.equal(net.subnet(key)(x), again.subnet(key)(x))
 
     def test_a_subnet_keeps_the_mode(self, name, scale):
         """Training or evaluation, as the supernet is."""
         net = random_net(name, scale)
-        assert [net.train(mode).subnet(WIDTHS[0]).training for mode in (True, False)] == [True, False]
+        assert [net.train(mode).subnet("w3").training for mode in (True, False)] == [True, False]
+
+    @pytest.mark.parametrize("depth", [1, 2, 3])
+    def test_growing_changes_no_shallow_subnet(self, name, scale, depth):
+        """Those of that depth or less keep their weights; deeper ones then give what their width gave at it."""
+        net, x = random_net(name, scale), torch.rand(2, 3, 9, 11)
+        deeper = [key for key, shape in SUBNETS.items() if shape[1] > depth]
+        kept = {key: net.subnet(key).state_dict() for key in SUBNETS if key not in deeper}
+        at_depth = {width: net(x, width, depth) for width, _ in SUBNETS.values()}
+
+        net.grow(depth)
+
+        for key, weights in kept.items():
+            again = net.subnet(key).state_dict()
+            assert all(torch.equal(weights[part], again[part]) for part in weights)
+        for key in deeper:
+            assert torch.equal(at_depth[SUBNETS[key][0]], net.subnet(key)(x))
+        assert torch.equal(at_depth[8], net(x))
+
+    def test_what_was_grown_can_learn(self, name, scale):
+        """The new layers have gradients."""
+        net = random_net(name, scale)
+        net.grow(1)
+        net(torch.rand(2, 3, 9, 9)).square().sum().backward()
+        assert all(p.grad.any() for p in net.parameters())
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("seed", range(4))
+def test_dormant_channels_begin_anew(scale, seed):
+    """Channels that no picture activates get new weights, and no sub-net's picture changes, whatever its depth."""
+    net, x = random_net("plain", scale), torch.rand(2, 3, 9, 11)
+    layers = [net.head, *net.body]
+    torch.manual_seed(seed)
+    dead = torch.rand(len(layers), 8) < 0.7
+    with torch.no_grad():
+        for conv, channels in zip(layers, dead, strict=True):
+            conv.bias[channels] = -1e4
+    before = {key: net.subnet(key)(x) for key in SUBNETS}
+
+    net.revive(x, 1e-6)
+
+    for key, picture in before.items():
+        assert (net.subnet(key)(x) - picture).abs().max() < 1e-4, key
+    dead[1:] = dead[1:].all(dim=0)  # sub-nets end at depths 1, 2 and 3: these layers share the tail
+    for conv, channels in zip(layers, dead, strict=True):
+        assert (conv.bias[channels] == 0).all()
+
+
+def test_nothing_dormant_means_nothing_changes():
+    """Every channel of a random net is active somewhere."""
+    net = random_net("plain", 2)
+    before = [p.clone() for p in net.parameters()]
+    net.revive(torch.rand(8, 3, 16, 16), 0.0)
+    assert all(torch.equal(p, q) for p, q in zip(before, net.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-@pytest.mark.parametrize("width", WIDTHS)
-def test_plain_is_a_sequence_of_convolutions_and_the_repeated_picture(width, scale):
+@pytest.mark.parametrize(("width", "depth"), SUBNETS.values())
+def test_plain_is_a_sequence_of_convolutions_and_the_repeated_picture(width, depth, scale):
     """Written again with nn.Sequential and nearest-neighbour interpolation."""
     net, x = random_net("plain", scale).double(), torch.rand(2, 3, 10, 7, dtype=torch.float64)
     layers: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1), nn.ReLU()]
-    for _ in range(DEPTH):
+    for _ in range(depth):
         layers += [nn.Conv2d(width, width, 3, padding=1), nn.ReLU()]
     reference = nn.Sequential(*layers, nn.Conv2d(width, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale)).double()
-    weights = net.state_dict().values()
+    weights = list(net.parameters())  # weight and bias of the head, of every body layer, and of the tail
     with torch.no_grad():
-        for mine, wide in zip(reference.parameters(), weights, strict=True):
+        for mine, wide in zip(reference.parameters(), weights[: 2 + 2 * depth] + weights[-2:], strict=True):
             mine.copy_(wide[tuple(slice(size) for size in mine.shape)])
 
     expected = reference(x) + F.interpolate(x, scale_factor=scale, mode="nearest")
 
-    assert (net(x, width) - expected).abs().max() <= 1e-12
+    assert (net(x, width, depth) - expected).abs().max() <= 1e-12
+
+
+def test_a_plain_net_may_have_no_body():
+    """Head and tail; it grows from there as from any other depth."""
+    net, x = random_net("plain", 2, {"none": (4, 0), "some": (4, 2)}), torch.rand(1, 3, 6, 6)
+    expected = net(x, 4, 0)
+    net.grow(0)
+    assert torch.equal(expected, net(x))
+    assert 2 == net.subnet("none").receptive_radius
 
 
 def test_a_fresh_plain_net_is_close_to_nearest_neighbour_interpolation():
@@ -207,16 +295,10 @@ def test_a_fresh_plain_net_is_close_to_nearest_neighbour_interpolation():
     torch.manual_seed(0)
     x = torch.rand(1, 3, 12, 12)
     expected = F.interpolate(x, scale_factor=2, mode="nearest")
-    assert (build("plain", scale=2, widths=(16,))(x) - expected).abs().max() < 0.1
+    assert (build("plain", 2, {"w16": (16, 5)})(x) - expected).abs().max() < 0.1
 
 
 def test_an_unknown_backbone_is_named_in_the_error():
     """Together with those that exist."""
     with pytest.raises(ArtefactError, match=r"'nonesuch'.*plain"):
-        build("nonesuch", scale=2, widths=(4,))
-
-
-def test_an_unknown_option_of_a_backbone_is_named_in_the_error():
-    """A recipe or card that asks for it is damaged or of another version."""
-    with pytest.raises(ArtefactError, match=r"plain.*deepness"):
-        build("plain", scale=2, widths=(4,), deepness=3)
+        build("nonesuch", 2, {"w4": (4, 1)})

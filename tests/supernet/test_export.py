@@ -16,9 +16,10 @@ from arm_sr.errors import ArtefactError
 from arm_sr.models import ModelCard
 from arm_sr.supernet.backbones import Supernet, build
 from arm_sr.supernet.export import EightBit, write_checkpoint
-from arm_sr.training.config import Recipe
+from arm_sr.training.config import Recipe, Stage
 
-RECIPE = Recipe(name="export-x2", backbone="plain", scale=2, widths=(4, 8), steps=1, backbone_options={"depth": 2})
+SUBNETS = {"w4": (4, 1), "w8": (8, 2)}
+RECIPE = Recipe(name="export-x2", backbone="plain", scale=2, subnets=SUBNETS, stages=(Stage(steps=1),))
 SOURCES = [{"source": "nowhere", "licence": "CC0", "images": 3}]
 
 Checkpoint = tuple[Supernet, ModelCard]
@@ -28,7 +29,7 @@ Checkpoint = tuple[Supernet, ModelCard]
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     """A random network, and the card that was returned for its folder."""
     torch.manual_seed(3)
-    net = build(RECIPE.backbone, scale=RECIPE.scale, widths=RECIPE.widths, **RECIPE.backbone_options)
+    net = build(RECIPE.backbone, RECIPE.scale, RECIPE.subnets)
     with torch.no_grad():
         for p in net.tail.parameters():
             p.normal_(std=0.03)
@@ -87,41 +88,41 @@ def test_hashes_are_those_of_the_files(checkpoint):
 
 
 def test_the_card_describes_each_subnet(checkpoint):
-    """Weights, MACs and radius of depth 2, by hand."""
+    """Shape, weights, MACs and radius, by hand."""
     _, card = checkpoint
-    for width in RECIPE.widths:
-        subnet = card.subnets[f"w{width}"]
-        assert 27 * width + width + 2 * (9 * width**2 + width) + 12 * 9 * width + 12 == subnet.params
-        assert 9 * (3 * width + 2 * width**2 + width * 12) == subnet.macs_per_lr_pixel
-        assert (width, 4) == (subnet.width, subnet.receptive_radius)
+    for name, (width, depth) in SUBNETS.items():
+        subnet = card.subnets[name]
+        assert 27 * width + width + depth * (9 * width**2 + width) + 12 * 9 * width + 12 == subnet.params
+        assert 9 * (3 * width + depth * width**2 + width * 12) == subnet.macs_per_lr_pixel
+        assert (width, depth, depth + 2) == (subnet.width, subnet.depth, subnet.receptive_radius)
     assert (card.scale, card.backbone, card.halo) == (2, "plain", 3)
 
 
 def test_a_halo_is_never_wider_than_the_receptive_field(tmp_path):
     """Context that cannot change an output is no use."""
-    net = build("plain", scale=2, widths=(4,), depth=0)
+    net = build("plain", 2, {"w4": (4, 0)})
     assert net.receptive_radius == 2 == write_checkpoint(net, RECIPE, SOURCES, tmp_path).halo
 
 
 def test_the_weights_build_the_supernet_again(checkpoint, photo):
     """From what the card says alone."""
     net, card = checkpoint
-    again = build(card.backbone, **card.config)
+    again = build(card.backbone, card.scale, {name: (s.width, s.depth) for name, s in card.subnets.items()})
     again.load_state_dict(safetensors.torch.load_file(card.folder / card.supernet["file"]))
     x = torch.from_numpy(photo[:16, :16]).permute(2, 0, 1)[None] / 255
-    for width in RECIPE.widths:
-        assert torch.equal(net(x, width), again(x, width))
+    for shape in SUBNETS.values():
+        assert torch.equal(net(x, *shape), again(x, *shape))
 
 
-@pytest.mark.parametrize("width", RECIPE.widths)
-def test_supernet_subnet_and_onnx_give_the_same_picture(checkpoint, photo, width):
+@pytest.mark.parametrize("name", SUBNETS)
+def test_supernet_subnet_and_onnx_give_the_same_picture(checkpoint, photo, name):
     """Within one level of 8 bits, on crops of many sizes."""
     net, card = checkpoint
-    subnet = EightBit(net.subnet(width))
-    session = onnxruntime.InferenceSession(card.subnet_bytes(f"w{width}"), providers=["CPUExecutionProvider"])
+    subnet = EightBit(net.subnet(name))
+    session = onnxruntime.InferenceSession(card.subnet_bytes(name), providers=["CPUExecutionProvider"])
     for batch in crops(photo):
         with torch.no_grad():
-            sr = net(torch.from_numpy(batch).permute(0, 3, 1, 2) / 255, width).permute(0, 2, 3, 1)
+            sr = net(torch.from_numpy(batch).permute(0, 3, 1, 2) / 255, *SUBNETS[name]).permute(0, 2, 3, 1)
             torch_sr = subnet(torch.from_numpy(batch)).numpy()
         expected = np.clip(np.rint(sr.numpy() * 255), 0, 255).astype(np.uint8)
         n, h, w, _ = batch.shape
@@ -130,12 +131,12 @@ def test_supernet_subnet_and_onnx_give_the_same_picture(checkpoint, photo, width
         assert levels_apart(expected, session.run(None, {"lr": batch})[0]) <= 1
 
 
-def test_the_widths_give_different_pictures(checkpoint, photo):
+def test_the_sub_nets_give_different_pictures(checkpoint, photo):
     """Or the test above would compare nothing."""
     net, _ = checkpoint
     batch = torch.from_numpy(photo[None, :40, 200:240].copy())
-    narrow, wide = (EightBit(net.subnet(width))(batch).numpy() for width in RECIPE.widths)
-    assert levels_apart(narrow, wide) > 1
+    small, large = (EightBit(net.subnet(name))(batch).numpy() for name in SUBNETS)
+    assert levels_apart(small, large) > 1
 
 
 def test_values_beyond_8_bits_are_clipped():
@@ -148,11 +149,11 @@ def test_values_beyond_8_bits_are_clipped():
     assert EightBit(Fixed())(torch.zeros(1, 1, 1, 3, dtype=torch.uint8)).flatten().tolist() == [0, 2, 255]
 
 
-@pytest.mark.parametrize("width", RECIPE.widths)
-def test_the_onnx_interface_is_uint8_nhwc_of_any_size(checkpoint, width):
+@pytest.mark.parametrize("name", SUBNETS)
+def test_the_onnx_interface_is_uint8_nhwc_of_any_size(checkpoint, name):
     """One input `lr` and one output `sr`; batch, height and width are free, and no node is unknown to ONNX."""
     _, card = checkpoint
-    model = onnx.load_from_string(card.subnet_bytes(f"w{width}"))
+    model = onnx.load_from_string(card.subnet_bytes(name))
     onnx.checker.check_model(model, full_check=True)
     assert ([v.name for v in model.graph.input], [v.name for v in model.graph.output]) == (["lr"], ["sr"])
     for value in (*model.graph.input, *model.graph.output):
@@ -190,7 +191,8 @@ def test_a_folder_without_card_is_no_model(folder):
 
 
 @pytest.mark.parametrize(
-    "field", ["name", "scale", "backbone", "config", "halo", "subnets", "supernet", "training", "subnets/w4/sha256"]
+    "field",
+    ["name", "scale", "backbone", "halo", "subnets", "supernet", "training", "subnets/w4/sha256", "subnets/w4/depth"],
 )
 def test_a_card_without_a_field_is_refused_by_name(folder, field):
     """The message names the file and the field."""
@@ -219,6 +221,7 @@ def test_a_card_without_a_field_is_refused_by_name(folder, field):
         {"subnets": {"w4": {"width": 4}}},
         {"subnets": "bicubic"},
         {"surprise": 1},
+        {"config": {"scale": 2, "widths": [4, 8], "depth": 2}},
     ],
 )
 def test_a_card_of_the_wrong_shape_is_refused_by_name(folder, change):
@@ -226,6 +229,19 @@ def test_a_card_of_the_wrong_shape_is_refused_by_name(folder, change):
     data = json.loads((folder / "model.json").read_text())
     (folder / "model.json").write_text(json.dumps(data | change if isinstance(change, dict) else change))
     with pytest.raises(ArtefactError, match=str(folder / "model.json")):
+        ModelCard.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("width", 0), ("width", "4"), ("depth", -1), ("depth", 1.5), ("depth", None), ("params", 0), ("sha256", 7)],
+)
+def test_a_wrong_number_of_a_subnet_is_refused_by_name(folder, field, value):
+    """The message names the file and the field."""
+    data = json.loads((folder / "model.json").read_text())
+    data["subnets"]["w4"][field] = value
+    (folder / "model.json").write_text(json.dumps(data))
+    with pytest.raises(ArtefactError, match=rf"{folder}/model\.json: .*{field}"):
         ModelCard.load(folder)
 
 

@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from arm_sr.errors import ArtefactError
 from arm_sr.supernet.sampling import Sampling
 
-MACS = {16: 10_000, 32: 40_000, 48: 90_000, 64: 160_000}
+MACS = {"w16": 10_000, "w32": 40_000, "w48": 90_000, "w64": 160_000}
 
-cost_tables = st.lists(st.integers(1, 10**7), min_size=1, max_size=8).map(lambda macs: dict(enumerate(sorted(macs), 1)))
+cost_tables = st.lists(st.integers(1, 10**7), min_size=1, max_size=8).map(
+    lambda macs: {f"net {i}": m for i, m in enumerate(sorted(macs))}
+)
+"""MACs of sub-nets whose names are in the order of their cost."""
 
 
 @given(cost_tables, st.floats(0, 4), st.floats(0, 1))
@@ -29,15 +32,15 @@ def test_probabilities_are_a_distribution_that_rises_with_macs(macs, alpha, floo
 
 def test_without_floor_the_default_exponent_is_the_papers():
     """ARM's code: MACs squared."""
-    squares = {width: macs**2 for width, macs in MACS.items()}
-    expected = {width: square / sum(squares.values()) for width, square in squares.items()}
+    squares = {name: macs**2 for name, macs in MACS.items()}
+    expected = {name: square / sum(squares.values()) for name, square in squares.items()}
     assert pytest.approx(expected) == Sampling(floor=0).probabilities(MACS)
 
 
 def test_the_floor_shares_out_the_rest():
     """p = floor + (1 - n * floor) * share."""
     free = Sampling(floor=0).probabilities(MACS)
-    expected = {width: 0.1 + 0.6 * share for width, share in free.items()}
+    expected = {name: 0.1 + 0.6 * share for name, share in free.items()}
     assert pytest.approx(expected) == Sampling(floor=0.1).probabilities(MACS)
 
 
@@ -52,23 +55,23 @@ def test_drawn_frequencies_match_the_probabilities(sampling):
     """One sub-net a step; 4000 steps."""
     rng = np.random.default_rng(0)
     drawn = [sampling.draw(MACS, rng) for _ in range(4000)]
-    counts = Counter(width for widths in drawn for width in widths)
-    assert {1} == {len(widths) for widths in drawn}
-    for width, share in sampling.probabilities(MACS).items():
-        assert counts[width] / 4000 == pytest.approx(share, abs=0.03)
+    counts = Counter(name for names in drawn for name in names)
+    assert {1} == {len(names) for names in drawn}
+    for name, share in sampling.probabilities(MACS).items():
+        assert counts[name] / 4000 == pytest.approx(share, abs=0.03)
 
 
-def test_widths_and_probabilities_stay_together_in_any_order():
+def test_names_and_probabilities_stay_together_in_any_order():
     """MACs listed from the dearest down draw the dearest most often."""
     backwards = dict(reversed(MACS.items()))
     rng = np.random.default_rng(1)
     counts = Counter(Sampling(floor=0).draw(backwards, rng)[0] for _ in range(500))
-    assert counts.most_common(1)[0][0] == 64
+    assert counts.most_common(1)[0][0] == "w64"
 
 
 @given(cost_tables, st.integers(0, 2**32))
-def test_a_sandwich_has_the_widest_first_and_the_narrowest_last(macs, seed):
-    """And one between them when there is one; every width once."""
+def test_a_sandwich_has_the_dearest_first_and_the_cheapest_last(macs, seed):
+    """And one between them when there is one; every sub-net once."""
     drawn = Sampling(rule="sandwich").draw(macs, np.random.default_rng(seed))
     assert (max(macs), min(macs)) == (drawn[0], drawn[-1])
     assert min(3, len(macs)) == len(drawn)
@@ -76,12 +79,12 @@ def test_a_sandwich_has_the_widest_first_and_the_narrowest_last(macs, seed):
 
 
 def test_the_filling_of_a_sandwich_is_drawn_by_macs():
-    """Among the widths between, by the same rule."""
+    """Among the sub-nets between, by the same rule."""
     sampling, rng = Sampling(rule="sandwich", floor=0.05), np.random.default_rng(2)
     counts = Counter(sampling.draw(MACS, rng)[1] for _ in range(4000))
-    expected = sampling.probabilities({width: MACS[width] for width in (32, 48)})
-    assert {32, 48} == set(counts)
-    assert counts[48] / 4000 == pytest.approx(expected[48], abs=0.03)
+    expected = sampling.probabilities({name: MACS[name] for name in ("w32", "w48")})
+    assert {"w32", "w48"} == set(counts)
+    assert counts["w48"] / 4000 == pytest.approx(expected["w48"], abs=0.03)
 
 
 def test_a_draw_is_decided_by_the_generator():

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,10 +25,11 @@ from arm_sr.evaluation.pairs import read_pairs
 from arm_sr.imaging.folders import list_images, split_hold_out
 from arm_sr.imaging.resample import lr_bicubic
 from arm_sr.supernet.backbones import Supernet, build
+from arm_sr.supernet.backbones.plain import Plain
 from arm_sr.supernet.sampling import Sampling
-from arm_sr.training.config import Polish, Recipe
+from arm_sr.training.config import Recipe, Stage
 from arm_sr.training.data import CropData, describe_sources
-from arm_sr.training.loop import averaged_network, train, validate
+from arm_sr.training.loop import LOSSES, averaged_network, train, validate
 
 REPOSITORY = Path(arm_sr.__file__).parents[1]
 
@@ -35,18 +37,33 @@ RECIPE = Recipe(
     name="tiny-x2",
     backbone="plain",
     scale=2,
-    widths=(4, 8),
-    steps=30,
-    backbone_options={"depth": 1},
+    subnets={"w4": (4, 1), "w8": (8, 1)},
+    stages=(Stage(steps=30, learning_rate=5e-3),),
     batch=2,
     patch=8,
-    learning_rate=5e-3,
     warmup=0,
     clip=1.0,
     ema=0.5,
     precision="fp32",
     validate_every=10,
 )
+GROWING = replace(
+    RECIPE,
+    subnets={"w4": (4, 1), "w8": (8, 3)},
+    stages=(
+        Stage(steps=14, learning_rate=5e-3, depth=1),
+        Stage(steps=10, learning_rate=2e-3, sampling=Sampling("sandwich"), loss="mse", depth=2),
+        Stage(steps=6, learning_rate=1e-3, revive=0.4, decay_steps=9),
+    ),
+)
+"""Deeper from stage to stage; at the first border a state is written, at the second there is none."""
+RECIPES = {"whole_run": RECIPE, "growing_run": GROWING}
+"""By the fixture that has run them."""
+
+
+def with_stage(**changes: Any) -> Recipe:
+    """`RECIPE` with some fields of its one stage changed."""
+    return replace(RECIPE, stages=(replace(RECIPE.stages[0], **changes),))
 
 
 def save(path: Path, rgb: np.ndarray) -> Path:
@@ -86,6 +103,16 @@ def whole_run(
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("runs") / "whole"
     return out, train(RECIPE, data, validation, out, state_every=7)
+
+
+@pytest.fixture(scope="session")
+def growing_run(
+    data: CropData, validation: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Supernet]:
+    """As `whole_run`, of the recipe whose network grows."""
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("runs") / "growing"
+    return out, train(GROWING, data, validation, out, state_every=7)
 
 
 def log_lines(out: Path) -> list[dict[str, Any]]:
@@ -253,24 +280,30 @@ class TestRecipe:
         return path
 
     def test_it_reads_back_as_written(self, tmp_path):
-        """Every field, sampling included."""
-        recipe = replace(RECIPE, sampling=Sampling("sandwich", 1.5, 0.05, True), seed=3)
-        (tmp_path / "recipe.json").write_text(recipe.to_json())
-        assert recipe == Recipe.load(tmp_path / "recipe.json")
+        """Every field, stages and their sampling included."""
+        polish = Stage(50, 1e-4, Sampling("sandwich", 1.5, 0.05, True), "mse")
+        for stages in (RECIPE.stages, GROWING.stages, (*GROWING.stages, polish)):
+            recipe = replace(GROWING, stages=stages, seed=3)
+            (tmp_path / "recipe.json").write_text(recipe.to_json())
+            assert recipe == Recipe.load(tmp_path / "recipe.json")
 
     def test_fields_left_out_have_their_defaults(self, tmp_path):
-        """Only these five are required."""
-        required = {key: asdict(RECIPE)[key] for key in ("name", "backbone", "scale", "widths", "steps")}
-        (tmp_path / "recipe.json").write_text(json.dumps(required))
-        assert Recipe(**required) == Recipe.load(tmp_path / "recipe.json")
+        """Only these five are required, and of a stage its steps."""
+        required = {key: asdict(RECIPE)[key] for key in ("name", "backbone", "scale", "subnets")}
+        (tmp_path / "recipe.json").write_text(json.dumps({**required, "stages": [{"steps": 3}, {"steps": 4}]}))
+        assert Recipe(**required, stages=(Stage(3), Stage(4))) == Recipe.load(tmp_path / "recipe.json")
 
-    @pytest.mark.parametrize("path", sorted(REPOSITORY.glob("checkpoints/*/recipe.json")), ids=lambda p: p.parent.name)
+    @pytest.mark.parametrize(
+        "path",
+        sorted([*REPOSITORY.glob("checkpoints/*/recipe.json"), *REPOSITORY.glob("recipes/*.json")]),
+        ids=lambda p: f"{p.parent.name}/{p.name}",
+    )
     def test_every_shipped_recipe_can_be_trained(self, path):
-        """It loads, is named like its folder, and its network can be built."""
+        """It loads, is named like its folder or file, and its network can be built."""
         recipe = Recipe.load(path)
-        net = build(recipe.backbone, scale=recipe.scale, widths=recipe.widths, **recipe.backbone_options)
-        assert path.parent.name == recipe.name
-        assert tuple(sorted(recipe.widths)) == net.widths
+        net = build(recipe.backbone, recipe.scale, recipe.subnets)
+        assert recipe.name == (path.parent.name if path.name == "recipe.json" else path.stem)
+        assert recipe.subnets == net.subnets
 
     @pytest.mark.parametrize(
         ("field", "value"),
@@ -282,24 +315,39 @@ class TestRecipe:
             ("scale", 0),
             ("scale", 2.0),
             ("scale", "2"),
-            ("steps", None),
-            ("steps", True),
-            ("steps", -5),
             ("batch", "16"),
+            ("batch", True),
             ("patch", [8]),
             ("validate_every", 0),
-            ("widths", None),
-            ("widths", []),
-            ("widths", 16),
-            ("widths", "48"),
-            ("widths", [4, "8"]),
-            ("widths", [0, 4]),
-            ("widths", [4.5]),
-            ("widths", [4, 4]),
-            ("widths", [True, 4]),
-            ("learning_rate", "0.1"),
-            ("learning_rate", 0),
-            ("learning_rate", float("nan")),
+            ("subnets", None),
+            ("subnets", {}),
+            ("subnets", [[4, 1]]),
+            ("subnets", 16),
+            ("subnets", "w4"),
+            ("subnets", {"w4": 4}),
+            ("subnets", {"w4": "48"}),
+            ("subnets", {"w4": None}),
+            ("subnets", {"w4": {"width": 4, "depth": 1}}),
+            ("subnets", {"w4": []}),
+            ("subnets", {"w4": [4]}),
+            ("subnets", {"w4": [4, 1, 1]}),
+            ("subnets", {"w4": [4, "8"]}),
+            ("subnets", {"w4": [[4], 1]}),
+            ("subnets", {"w4": [0, 1]}),
+            ("subnets", {"w4": [4, -1]}),
+            ("subnets", {"w4": [4.5, 1]}),
+            ("subnets", {"w4": [4, 1.0]}),
+            ("subnets", {"w4": [True, 1]}),
+            ("subnets", {"w4": [4, True]}),
+            ("subnets", {"w4": [4, 1], "w8": [8, None]}),
+            ("subnets", {"w4": [4, 1], "again": [4, 1]}),
+            ("stages", None),
+            ("stages", {"steps": 3}),
+            ("stages", 3),
+            ("stages", "l1"),
+            ("stage", []),
+            ("steps", 30),
+            ("widths", [4, 8]),
             ("warmup", "none"),
             ("warmup", -1),
             ("clip", 0),
@@ -309,11 +357,6 @@ class TestRecipe:
             ("precision", "fp16"),
             ("precision", 32),
             ("seed", "x"),
-            ("backbone_options", [1]),
-            ("sampling", 3),
-            ("sampling", {"rule": "club"}),
-            ("sampling", {"alpha": "2"}),
-            ("sampling", {"floor": 2}),
         ],
     )
     def test_a_wrong_field_is_named_with_the_file(self, tmp_path, field, value):
@@ -322,11 +365,76 @@ class TestRecipe:
         with pytest.raises(ArtefactError, match=rf"{path}: .*{field}"):
             Recipe.load(path)
 
-    def test_an_unknown_option_of_sampling_is_named_with_the_file(self, tmp_path):
-        """One level down."""
-        path = self.written(tmp_path, sampling={"beta": 1})
-        with pytest.raises(ArtefactError, match=rf"{path}: .*beta"):
+    @pytest.mark.parametrize("index", [0, 1])
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("wibble", 1),
+            ("steps", ...),
+            ("steps", None),
+            ("steps", 0),
+            ("steps", -5),
+            ("steps", 2.5),
+            ("steps", "30"),
+            ("steps", True),
+            ("learning_rate", 0),
+            ("learning_rate", -1),
+            ("learning_rate", "0.1"),
+            ("learning_rate", None),
+            ("learning_rate", float("nan")),
+            ("loss", "l3"),
+            ("loss", None),
+            ("loss", ["l1"]),
+            ("depth", 0),
+            ("depth", -1),
+            ("depth", 1.5),
+            ("depth", "1"),
+            ("depth", True),
+            ("revive", -0.1),
+            ("revive", 1.5),
+            ("revive", "all"),
+            ("revive", float("nan")),
+            ("decay_steps", 4),
+            ("decay_steps", 6.5),
+            ("decay_steps", "6"),
+            ("sampling", {"rule": "club"}),
+            ("sampling", {"alpha": "2"}),
+            ("sampling", {"floor": 2}),
+        ],
+    )
+    def test_a_wrong_field_of_a_stage_is_named_with_the_file(self, tmp_path, index, field, value):
+        """In any stage; ... takes the field out."""
+        stages = [{"steps": 5, "depth": 9, field: value} if i == index else {"steps": 5, "depth": 9} for i in (0, 1)]
+        path = self.written(tmp_path, stages=[{k: v for k, v in s.items() if v is not ...} for s in stages])
+        with pytest.raises(ArtefactError, match=rf"{path}: .*{field}"):
             Recipe.load(path)
+
+    @pytest.mark.parametrize("sampling", [3, None, [], "single", {"beta": 1}])
+    def test_a_sampling_that_is_none_is_named_with_the_file(self, tmp_path, sampling):
+        """Two levels down: no JSON object, or one with an unknown option."""
+        path = self.written(tmp_path, stages=[{"steps": 5, "sampling": sampling}])
+        with pytest.raises(ArtefactError, match=rf"(?i){path}: .*sampling"):
+            Recipe.load(path)
+
+    @pytest.mark.parametrize("stages", [[], [3], [None], ["l1"], [[30]], [{"steps": 5}, []]])
+    def test_a_list_of_anything_but_stages_is_refused(self, tmp_path, stages):
+        """Empty, or with something that is no JSON object."""
+        path = self.written(tmp_path, stages=stages)
+        with pytest.raises(ArtefactError, match=rf"{path}: .*stage"):
+            Recipe.load(path)
+
+    @pytest.mark.parametrize("depths", [(2, 1), (None, 3), (1, 3, 2), (1, None, 3)])
+    def test_a_depth_below_the_stage_before_is_refused(self, tmp_path, depths):
+        """What was trained would be thrown away; no limit is the deepest of all."""
+        path = self.written(tmp_path, stages=[{"steps": 5, "depth": depth} for depth in depths])
+        with pytest.raises(ArtefactError, match=rf"{path}: .*depth"):
+            Recipe.load(path)
+
+    @pytest.mark.parametrize("depths", [(1, 1), (None, None), (1, 2, None), (3, 99)])
+    def test_depths_may_stay_or_rise(self, tmp_path, depths):
+        """Beyond the depth of the network too, where a limit is none."""
+        path = self.written(tmp_path, stages=[{"steps": 5, "depth": depth} for depth in depths])
+        assert list(depths) == [stage.depth for stage in Recipe.load(path).stages]
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b'"text"', b"null", b"\xff\xfe", b"{'name': 1}"])
     def test_a_file_that_is_no_json_object_is_named(self, tmp_path, content):
@@ -345,18 +453,18 @@ class TestLoop:
     """A run that nothing disturbs."""
 
     def test_training_lowers_the_loss(self, whole_run, data):
-        """On crops of a generator of their own, for every width, against the weights it began with."""
+        """On crops of a generator of their own, for every sub-net, against the weights it began with."""
         torch.manual_seed(RECIPE.seed)
-        before = build("plain", scale=2, widths=RECIPE.widths, depth=1)
+        before = build("plain", 2, RECIPE.subnets)
         lr, hr = (
             torch.from_numpy(crops).permute(0, 3, 1, 2) / 255 for crops in data.batch(64, np.random.default_rng(99))
         )
         with torch.no_grad():
-            for width in RECIPE.widths:
-                old, new = (F.l1_loss(net(lr, width), hr) for net in (before, whole_run[1]))
+            for shape in RECIPE.subnets.values():
+                old, new = (F.l1_loss(net(lr, *shape), hr) for net in (before, whole_run[1]))
                 assert new < old
 
-    def test_the_log_has_the_loss_and_a_validation_of_each_width(self, whole_run, validation):
+    def test_the_log_has_the_loss_and_a_validation_of_each_sub_net(self, whole_run, validation):
         """Validation every ten steps, and the loss at the end; the last is of the network that is returned."""
         out, net = whole_run
         lines = log_lines(out)
@@ -373,7 +481,7 @@ class TestLoop:
         out, net = whole_run
         assert {"recipe.json", "log.jsonl", "state.safetensors"} == {file.name for file in out.iterdir()}
         assert Recipe.load(out / "recipe.json") == RECIPE
-        assert (net.widths[-1], saved_step(out)) == (8, 30)
+        assert (net.width, net.depth, saved_step(out)) == (8, 1, 30)
 
     def test_the_average_can_be_taken_from_the_state(self, whole_run, tmp_path):
         """To write a checkpoint of a run that has ended, or was stopped; a folder without state is named."""
@@ -385,15 +493,15 @@ class TestLoop:
 
     def test_a_finished_run_is_not_trained_further(self, whole_run, data, validation, tmp_path):
         """Starting it again returns the same network."""
-        first = train(replace(RECIPE, steps=3), data, validation, tmp_path)
+        first = train(with_stage(steps=3), data, validation, tmp_path)
         log = (tmp_path / "log.jsonl").read_bytes()
-        again = train(replace(RECIPE, steps=3), data, validation, tmp_path)
+        again = train(with_stage(steps=3), data, validation, tmp_path)
         assert all(torch.equal(p, q) for p, q in zip(first.parameters(), again.parameters(), strict=True))
         assert log == (tmp_path / "log.jsonl").read_bytes()
 
     def test_validation_agrees_with_scikit_image(self, validation):
         """Nearest-neighbour enlargement, which a net with zero weights is; the border of the protocol is cut off."""
-        net = build("plain", scale=2, widths=(4,), depth=0)
+        net = build("plain", 2, {"w4": (4, 0)})
         with torch.no_grad():
             for p in net.parameters():
                 p.zero_()
@@ -403,34 +511,157 @@ class TestLoop:
         report = validate(net, list(read_pairs(validation, 2)))
         assert report["w4"]["psnr_rgb"] == report["w4"]["psnr_rgb_all"] == pytest.approx(expected, abs=1e-4)
 
+    def test_validation_is_of_each_sub_net_at_its_own_shape(self, validation):
+        """The figures of a sub-net are those of the module taken out, and no two are the same."""
+        torch.manual_seed(1)
+        net = build("plain", 2, {"w8": (8, 3), "w4": (4, 1), "w8d1": (8, 1), "w4d3": (4, 3)})
+        torch.nn.init.normal_(net.tail.weight, std=0.02)
+        pairs = list(read_pairs(validation, 2))
+        report = validate(net, pairs)
+        assert {name: validate(net.subnet(name), pairs)[name] for name in net.subnets} == report
+        assert len(net.subnets) == len({numbers["psnr_rgb"] for numbers in report.values()})
+
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     def test_a_sandwich_with_distillation_trains(self, data, validation, tmp_path, precision):
-        """Three widths a step; the narrow ones learn from the widest one's output, so the weights differ."""
-        recipe = replace(RECIPE, widths=(2, 4, 8), steps=4, precision=precision)
-        nets = [
-            train(
-                replace(recipe, sampling=Sampling("sandwich", distil=distil)), data, validation, tmp_path / str(distil)
-            )
-            for distil in (False, True)
-        ]
+        """Three sub-nets a step; the others learn from the largest one's output, so the weights differ."""
+        nets = []
+        for distil in (False, True):
+            recipe = with_stage(steps=4, sampling=Sampling("sandwich", distil=distil))
+            recipe = replace(recipe, subnets={"w2": (2, 1), **RECIPE.subnets}, precision=precision)
+            nets.append(train(recipe, data, validation, tmp_path / str(distil)))
         assert all(torch.isfinite(p).all() for net in nets for p in net.parameters())
         assert not torch.equal(nets[0].head.weight, nets[1].head.weight)
 
     def test_a_loss_that_is_not_finite_stops_the_run(self, data, validation, tmp_path):
         """The message says at which step, and what to do."""
-        recipe = replace(RECIPE, steps=5, learning_rate=1e30, clip=1e30)
+        recipe = replace(with_stage(steps=5, learning_rate=1e30), clip=1e30)
         with pytest.raises(ArtefactError, match=r"step 5.*learning rate"):
             train(recipe, data, validation, tmp_path)
 
     def test_the_learning_rate_rises_and_falls(self):
         """Linear through the warmup, then half a cosine down to zero."""
-        recipe = replace(RECIPE, steps=1000, warmup=100, learning_rate=1.0)
-        rates = [recipe.phase(step)[2] for step in range(1001)]
+        recipe = replace(with_stage(steps=1000, learning_rate=1.0), warmup=100)
+        rates = [recipe.at(step)[1] for step in range(1000)]
         assert rates[0] == pytest.approx(1 / 101)
         assert all(a < b for a, b in pairwise(rates[:90]))
         assert rates[500] == pytest.approx(0.5)
         assert all(a > b for a, b in pairwise(rates[100:]))
-        assert rates[-1] == pytest.approx(0)
+        assert rates[-1] == pytest.approx(0, abs=1e-5)
+
+
+def from_identity(layer: torch.nn.Module) -> float:
+    """Largest distance of a weight or bias from the layer that gives what it gets."""
+    weight = layer.weight.detach().clone()
+    weight[range(len(weight)), range(len(weight)), 1, 1] -= 1
+    return float(max(weight.abs().max(), layer.bias.detach().abs().max()))
+
+
+class TestStages:
+    """A run of several stages."""
+
+    def test_each_stage_has_its_steps_and_a_schedule_of_its_own(self):
+        """Warmup and cosine begin again; sampling, loss and depth change at the border."""
+        stages = (
+            Stage(200, 1.0, Sampling(alpha=1), "l1", 1),
+            Stage(100, 0.5, Sampling("sandwich"), "mse", 2),
+            Stage(1, 0.2),
+        )
+        recipe = replace(RECIPE, stages=stages, warmup=10)
+        assert 301 == recipe.steps
+        schedule = [recipe.at(step) for step in range(301)]
+        assert [stages[0]] * 200 + [stages[1]] * 100 + [stages[2]] == [stage for stage, _ in schedule]
+        rates = np.array([rate for _, rate in schedule])
+        for start, end, peak in [(0, 200, 1.0), (200, 300, 0.5)]:
+            own = rates[start:end]
+            assert own[0] == pytest.approx(peak / 11)
+            assert np.all(np.diff(own[:10]) > 0)
+            assert np.all(np.diff(own[10:]) < 0)
+            assert own[len(own) // 2] == pytest.approx(peak / 2)
+            assert 0 < own[-1] < 1e-3 * peak
+        assert rates[300] == pytest.approx(0.2 / 11)
+
+    def test_a_stage_may_end_before_its_cosine(self):
+        """Its learning rates are the first of those of a longer stage."""
+        long, short = (replace(with_stage(steps=n, decay_steps=80), warmup=10) for n in (80, 50))
+        assert [long.at(step)[1] for step in range(50)] == [short.at(step)[1] for step in range(50)]
+        assert replace(with_stage(steps=80), warmup=10).at(49)[1] == short.at(49)[1] > 0
+
+    def test_a_stage_trains_what_it_says(self, data, validation, tmp_path, monkeypatch):
+        """Sampling and loss of every step, as they are asked for."""
+        drawn, losses = [], []
+        draw = Sampling.draw
+        monkeypatch.setattr(Sampling, "draw", lambda self, *args: drawn.append(self) or draw(self, *args))
+        for name, loss in list(LOSSES.items()):
+            monkeypatch.setitem(LOSSES, name, lambda *args, n=name, f=loss: losses.append(n) or f(*args))
+        stages = (Stage(3, sampling=Sampling(floor=0.2)), Stage(2, loss="mse"), Stage(1, sampling=Sampling("sandwich")))
+        train(replace(RECIPE, stages=stages), data, validation, tmp_path)
+        assert [stage.sampling for stage in stages for _ in range(stage.steps)] == drawn[:6]
+        assert ["l1"] * 3 + ["mse"] * 2 + ["l1"] * 2 == losses
+
+    def test_a_stage_goes_on_from_the_one_before(self, data, validation, tmp_path):
+        """From its weights: the same first stage, and then another network than without a second."""
+        recipe, first = replace(RECIPE, ema=0), Stage(6, 5e-3)
+        weights = []
+        for number, rest in enumerate([(), (Stage(6, 1e-12),), (Stage(6, 1e-3),)]):
+            net = train(replace(recipe, stages=(first, *rest)), data, validation, tmp_path / str(number))
+            weights.append(torch.cat([p.flatten() for p in net.parameters()]))
+        assert 12 == saved_step(tmp_path / "2") == log_lines(tmp_path / "2")[-1]["step"]
+        assert (weights[0] - weights[1]).abs().max() < 1e-6
+        assert (weights[0] - weights[2]).abs().max() > 1e-4
+
+    def test_a_shallow_stage_trains_no_deep_layer(self, data, validation, tmp_path):
+        """The first layer of the body learns, the others stay as they were after one step."""
+        stage = GROWING.stages[0]
+        one, many = (
+            train(replace(GROWING, stages=(replace(stage, steps=n),)), data, validation, tmp_path / str(n))
+            for n in (1, 6)
+        )
+        for layers, same in ((slice(1), False), (slice(1, None), True)):
+            pairs = zip(one.body[layers].parameters(), many.body[layers].parameters(), strict=True)
+            assert {same} == {torch.equal(p, q) for p, q in pairs}
+
+    def test_growing_changes_no_picture(self, data, validation, tmp_path):
+        """With a second stage that hardly moves, every sub-net gives what it gave at the depth of the first."""
+        recipe = replace(GROWING, subnets={"w4": (4, 3), "w6": (6, 1), "w8": (8, 2)}, ema=0)
+        stages = (GROWING.stages[0], Stage(steps=4, learning_rate=1e-12))
+        first = train(replace(recipe, stages=stages[:1]), data, validation, tmp_path / "first")
+        grown = train(replace(recipe, stages=stages), data, validation, tmp_path / "grown")
+        x = torch.from_numpy(data.batch(4, np.random.default_rng(5))[0]).permute(0, 3, 1, 2) / 255
+        with torch.no_grad():
+            for width, depth in recipe.subnets.values():
+                assert (first(x, width, 1) - grown(x, width, depth)).abs().max() < 1e-6
+            assert (first(x, 8, 1) - build("plain", 2, recipe.subnets)(x, 8, 1)).abs().max() > 1e-3
+
+    @pytest.mark.parametrize("ema", [0, 0.5])
+    def test_new_layers_are_the_identity_and_what_was_learned(self, data, validation, tmp_path, ema):
+        """Adam moves a weight by little more than its learning rate, so that the distance has a bound."""
+        stages = (GROWING.stages[0], Stage(steps=5, learning_rate=1e-3, sampling=Sampling("sandwich")))
+        recipe = replace(GROWING, stages=stages, ema=ema)
+        net = train(recipe, data, validation, tmp_path)
+        bound = 1.5 * sum(recipe.at(step)[1] for step in range(14, 19))
+        assert from_identity(net.body[0]) > 10 * bound
+        for layer in net.body[1:]:
+            assert bound / 100 < from_identity(layer) < bound
+
+    def test_every_new_layer_starts_from_the_stage_before_it(self, data, validation, tmp_path):
+        """Two borders: the second keeps what the stage between has learned, and adds the third layer."""
+        stages = (GROWING.stages[0], replace(GROWING.stages[1], steps=12), Stage(steps=2, learning_rate=1e-12))
+        recipe = replace(GROWING, stages=stages, ema=0)
+        between = train(replace(recipe, stages=stages[:2]), data, validation, tmp_path / "between")
+        net = train(recipe, data, validation, tmp_path / "all")
+        for mine, before in zip(net.body[:2].parameters(), between.body[:2].parameters(), strict=True):
+            assert (mine - before).abs().max() < 1e-6
+        assert from_identity(net.body[1]) > 1e-3
+        assert from_identity(net.body[2]) < 1e-6
+
+    def test_a_stage_of_the_same_depth_grows_nothing(self, data, validation, tmp_path):
+        """A limit at or beyond the depth of the network is none."""
+        nets = []
+        for number, depths in enumerate([(None, None), (1, 1), (1, 99), (3, None)]):
+            recipe = replace(RECIPE, stages=tuple(Stage(steps=3, depth=depth) for depth in depths))
+            nets.append(train(recipe, data, validation, tmp_path / str(number)))
+        for other in nets[1:]:
+            assert all(torch.equal(p, q) for p, q in zip(nets[0].parameters(), other.parameters(), strict=True))
 
 
 KILLED_RUN = """
@@ -462,9 +693,11 @@ train(recipe, data, [validation], out, state_every=7)
 class TestResuming:
     """A run that was stopped and goes on ends as if it had not been."""
 
-    def test_after_sigkill(self, whole_run, pictures, data, validation, tmp_path):
-        """From the last state; weights are equal to the bit and the log has every line once."""
-        (tmp_path / "recipe.json").write_text(RECIPE.to_json())
+    @pytest.mark.parametrize("run", RECIPES)
+    def test_after_sigkill(self, request, run, pictures, data, validation, tmp_path):
+        """From the last state, at a border too; weights are equal to the bit and the log has every line once."""
+        recipe = RECIPES[run]
+        (tmp_path / "recipe.json").write_text(recipe.to_json())
         out = tmp_path / "run"
         arguments = [str(path) for path in (tmp_path / "recipe.json", pictures, validation[0], out)]
         killed = subprocess.run(
@@ -477,12 +710,15 @@ class TestResuming:
         assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
         assert saved_step(out) == 14
 
-        assert_same_run(whole_run, out, train(RECIPE, data, validation, out, state_every=7))
+        assert_same_run(request.getfixturevalue(run), out, train(recipe, data, validation, out, state_every=7))
 
-    @pytest.mark.parametrize("call", [1, 2, 12, 30])
-    def test_after_an_interrupt_between_steps(self, whole_run, data, validation, tmp_path, monkeypatch, call):
-        """The state is written on the way out, so that no step is lost; the first step is no exception."""
-        calls = []
+    @pytest.mark.parametrize(
+        ("run", "call"),
+        [("whole_run", n) for n in (1, 2, 12, 30)] + [("growing_run", n) for n in (15, 16, 25)],
+    )
+    def test_after_an_interrupt_between_steps(self, request, run, call, data, validation, tmp_path, monkeypatch):
+        """The state is written on the way out, so that no step is lost; neither the first step nor one at a border."""
+        recipe, calls = RECIPES[run], []
 
         def interrupted(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
             calls.append(size)
@@ -492,30 +728,39 @@ class TestResuming:
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(data, "batch", interrupted)
-            train(RECIPE, data, validation, tmp_path)
+            train(recipe, data, validation, tmp_path)
         assert call - 1 == saved_step(tmp_path)
 
-        assert_same_run(whole_run, tmp_path, train(RECIPE, data, validation, tmp_path))
+        assert_same_run(request.getfixturevalue(run), tmp_path, train(recipe, data, validation, tmp_path))
 
-    @pytest.mark.parametrize("place", ["torch.optim.Adam.step", "torch._foreach_lerp_"])
-    def test_after_an_interrupt_within_a_step(self, whole_run, data, validation, tmp_path, monkeypatch, place):
+    @pytest.mark.parametrize(
+        ("owner", "name", "call", "expected"),
+        [
+            (torch.optim.Adam, "step", 12, 7),
+            (torch, "_foreach_lerp_", 12, 7),
+            (torch.optim.Adam, "step", 15, 14),  # the first of the second stage
+            (torch, "_foreach_lerp_", 15, 14),
+            (Plain, "revive", 1, 21),
+        ],
+    )
+    def test_after_an_interrupt_within_a_step(
+        self, growing_run, data, validation, tmp_path, monkeypatch, owner, name, call, expected
+    ):
         """Weights already changed but the step not yet counted: the state before it is the one to go on from."""
-        module, name = place.rsplit(".", 1)
-        owner = torch.optim.Adam if module.endswith("Adam") else torch
         original, calls = getattr(owner, name), []
 
         def interrupted(*args: Any, **kwargs: Any) -> Any:
             original(*args, **kwargs)
             calls.append(name)
-            if len(calls) == 12:
+            if len(calls) == call:
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(owner, name, interrupted)
-            train(RECIPE, data, validation, tmp_path, state_every=7)
-        assert saved_step(tmp_path) == 7
+            train(GROWING, data, validation, tmp_path, state_every=7)
+        assert expected == saved_step(tmp_path)
 
-        assert_same_run(whole_run, tmp_path, train(RECIPE, data, validation, tmp_path))
+        assert_same_run(growing_run, tmp_path, train(GROWING, data, validation, tmp_path))
 
     def test_a_log_line_cut_by_the_crash_is_dropped(self, whole_run, data, validation, tmp_path):
         """As a full disk or a power cut leaves it; lines of steps that run again go too."""
@@ -526,10 +771,26 @@ class TestResuming:
         """Any field counts; the folder stays as it was."""
         out, _ = whole_run
         before = {file.name: file.read_bytes() for file in out.iterdir()}
-        for recipe in (replace(RECIPE, seed=1), replace(RECIPE, steps=31), replace(RECIPE, widths=(4, 16))):
+        wider = replace(RECIPE, subnets={"w4": (4, 1), "w16": (16, 2)})
+        later = replace(RECIPE, stages=(replace(RECIPE.stages[0], loss="mse"), Stage(steps=5)))
+        for recipe in (replace(RECIPE, seed=1), with_stage(steps=31), with_stage(loss="mse"), wider, later):
             with pytest.raises(ArtefactError, match=r"state\.safetensors: made by another recipe"):
                 train(recipe, data, validation, out)
         assert before == {file.name: file.read_bytes() for file in out.iterdir()}
+
+    def test_a_finished_run_goes_on_with_further_stages(self, whole_run, data, validation, tmp_path):
+        """As if they had been in the recipe from the start; a stage that has begun stays as it is."""
+        longer = replace(RECIPE, stages=(*RECIPE.stages, Stage(steps=6, learning_rate=1e-3, loss="mse")))
+        expected = train(longer, data, validation, tmp_path / "at once")
+        shutil.copytree(whole_run[0], tmp_path / "later")
+        gone_on = train(longer, data, validation, tmp_path / "later")
+        assert all(torch.equal(p, q) for p, q in zip(expected.parameters(), gone_on.parameters(), strict=True))
+        assert longer == Recipe.load(tmp_path / "later" / "recipe.json")
+        assert [True, True, False] == [
+            longer.continues(RECIPE, 30),
+            RECIPE.continues(longer, 30),
+            RECIPE.continues(longer, 31),
+        ]
 
     @pytest.mark.parametrize("length", [0, 1, 8, 100, -1])
     def test_a_state_cut_short_is_refused_by_name(self, whole_run, data, validation, tmp_path, length):
@@ -545,35 +806,3 @@ class TestResuming:
         (tmp_path / "state.safetensors").write_bytes(np.random.default_rng(0).bytes(5000))
         with pytest.raises(ArtefactError, match=str(tmp_path / "state.safetensors")):
             train(RECIPE, data, validation, tmp_path)
-
-
-def test_a_polish_is_a_second_cosine_with_its_own_sampling_and_loss(tmp_path: Path) -> None:
-    """Schedule, sampling and loss change at the right step, and the recipe comes back from its file."""
-    sampling = Sampling(alpha=6, floor=0.05)
-    recipe = replace(RECIPE, steps=100, warmup=0, polish=Polish(steps=50, learning_rate=1e-3, sampling=sampling))
-    assert 150 == recipe.total_steps
-    assert (RECIPE.sampling, "l1") == recipe.phase(99)[:2]
-    assert (sampling, "mse", pytest.approx(1e-3)) == recipe.phase(100)
-    rates = [recipe.phase(step)[2] for step in range(150)]
-    assert all(a > b for a, b in pairwise(rates[:100]))
-    assert all(a > b for a, b in pairwise(rates[100:]))
-    assert rates[99] < rates[100]
-    (tmp_path / "recipe.json").write_text(recipe.to_json())
-    assert recipe == Recipe.load(tmp_path / "recipe.json")
-    data = json.loads(recipe.to_json())
-    for wrong in ({"steps": 0}, {"loss": "l3"}, {"speed": 1}, {"learning_rate": -1}):
-        (tmp_path / "recipe.json").write_text(json.dumps({**data, "polish": {**data["polish"], **wrong}}))
-        with pytest.raises(ArtefactError, match=r"recipe\.json.*(polish|speed)"):
-            Recipe.load(tmp_path / "recipe.json")
-
-
-def test_a_polish_follows_the_first_steps(tmp_path: Path, data: CropData, validation: list[Path]) -> None:
-    """It runs after the first steps and changes the weights; the last state is its end."""
-    recipe = replace(RECIPE, steps=6, polish=Polish(steps=6, learning_rate=1e-3))
-    whole = train(recipe, data, validation, tmp_path / "whole")
-    lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
-    assert 12 == lines[-1]["step"]
-    assert whole.state_dict().keys() == averaged_network(tmp_path / "whole", recipe).state_dict().keys()
-    rest = replace(recipe, polish=None)
-    first = train(rest, data, validation, tmp_path / "first")
-    assert any(not torch.equal(a, b) for a, b in zip(first.parameters(), whole.parameters(), strict=True))

@@ -1,7 +1,7 @@
-"""What every backbone has in common: widths, sub-nets, and their cost."""
+"""What every backbone has in common: its sub-nets and their cost."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,42 +10,67 @@ from ...errors import ArtefactError
 from ..layers import USConv2d, USConvTranspose2d, leading
 
 
-class Supernet(nn.Module):
-    """A slimmable super-resolution network: one set of weights, several widths.
+class Shape(NamedTuple):
+    """What makes a sub-net: how much of the supernet it uses."""
 
-    A subclass keeps its constructor arguments in `config`, defines `forward(x, width)` on RGB tensors
-    (N, 3, H, W) in 0..1 giving (N, 3, scale * H, scale * W), not clipped, and uses `USConv2d` and
-    `USConvTranspose2d` for every layer with weights.
+    width: int
+    """Leading channels of every layer."""
+    depth: int
+    """Leading body layers."""
+
+
+class Supernet(nn.Module):
+    """A slimmable super-resolution network: one set of weights, several sub-nets.
+
+    A subclass is built from `scale` and `subnets`, hands both to this constructor, sets `receptive_radius`,
+    and defines `grow`, `revive` and `forward(x, width, depth)` on RGB tensors (N, 3, H, W) in 0..1 giving
+    (N, 3, scale * H, scale * W), not clipped. Every layer with weights is a `USConv2d` or `USConvTranspose2d`.
     """
 
-    scale: int
-    """Integer upscaling factor."""
-    widths: tuple[int, ...]
-    """Widths of the sub-nets, ascending; the last is the supernet's own."""
-    config: dict[str, Any]
-    """Arguments that build this network again."""
     receptive_radius: int
-    """How many LR pixels away an input pixel can change an output pixel, the same for every width."""
+    """How many LR pixels away an input pixel can change an output pixel of the deepest sub-net."""
 
-    def forward(self, x: Tensor, width: int | None = None) -> Tensor:
-        """Upscale `x` with the sub-net of `width` (default: the widest)."""
+    def __init__(self, scale: int, subnets: Mapping[str, tuple[int, int]]) -> None:
+        super().__init__()
+        self.scale = scale
+        """Integer upscaling factor."""
+        self.subnets = {name: Shape(*shape) for name, shape in subnets.items()}
+        """Shape of every sub-net, by name."""
+        self.width = max(shape.width for shape in self.subnets.values())
+        """Channels of the supernet."""
+        self.depth = max(shape.depth for shape in self.subnets.values())
+        """Body layers of the supernet."""
+
+    def forward(self, x: Tensor, width: int | None = None, depth: int | None = None) -> Tensor:
+        """Upscale `x` with the leading `width` channels and `depth` body layers (default: all)."""
         raise TypeError(f"{type(self).__name__} does not define forward")
 
-    def subnet(self, width: int) -> "Supernet":
-        """The sub-net of `width` as a module of its own, with its own weights, equal to the bit."""
-        if width not in self.widths:
-            raise ValueError(f"no sub-net of width {width}; there are {', '.join(map(str, self.widths))}")
-        net = type(self)(**{**self.config, "widths": (width,)})
+    def grow(self, depth: int) -> None:
+        """Make the body layers after the first `depth` the identity, so that a shallow net that was trained grows
+        without a change of its output (Chen et al., "Net2Net", ICLR 2016)."""
+        raise TypeError(f"{type(self).__name__} does not define grow")
+
+    def revive(self, x: Tensor, least: float) -> None:
+        """Give new random weights to channels that are above zero on less than the share `least` of the pixels of `x`
+        (N, 3, H, W) in every sub-net; what follows them ignores them at first, so that the output hardly changes
+        (ReDo: Sokar et al., "The dormant neuron phenomenon in deep reinforcement learning", ICML 2023)."""
+        raise TypeError(f"{type(self).__name__} does not define revive")
+
+    def subnet(self, name: str) -> "Supernet":
+        """The sub-net `name` as a module of its own, with its own weights, equal to the bit."""
+        if name not in self.subnets:
+            raise ValueError(f"no sub-net '{name}'; there are {', '.join(self.subnets)}")
+        net = type(self)(self.scale, {name: self.subnets[name]})
         mine = self.state_dict()
-        net.load_state_dict({name: leading(mine[name], own.shape) for name, own in net.state_dict().items()})
+        net.load_state_dict({key: leading(mine[key], own.shape) for key, own in net.state_dict().items()})
         return net.train(self.training)
 
-    def params(self, width: int) -> int:
-        """Number of weights of the sub-net of `width`."""
-        return sum(p.numel() for p in self.subnet(width).parameters())
+    def params(self, name: str) -> int:
+        """Number of weights of the sub-net `name`."""
+        return sum(p.numel() for p in self.subnet(name).parameters())
 
-    def macs_per_lr_pixel(self, width: int) -> int:
-        """Multiply-accumulates of the sub-net of `width` for each LR pixel, convolutions only, padding counted."""
+    def macs_per_lr_pixel(self, name: str) -> int:
+        """Multiply-accumulates of the sub-net `name` for each LR pixel, convolutions only, padding counted."""
         side = 8
         total = 0
 
@@ -56,7 +81,7 @@ class Supernet(nn.Module):
             dense = inputs[0] if isinstance(layer, USConvTranspose2d) else output
             total += weight.numel() * dense.shape[2] * dense.shape[3]
 
-        net = self.subnet(width)
+        net = self.subnet(name)
         for layer in net.modules():
             if isinstance(layer, USConv2d | USConvTranspose2d):
                 layer.register_forward_hook(count)
@@ -83,11 +108,8 @@ def register(name: str) -> Callable[[Backbone], Backbone]:
     return add
 
 
-def build(name: str, **config: Any) -> Supernet:
+def build(name: str, scale: int, subnets: Mapping[str, tuple[int, int]]) -> Supernet:
     """A new network of the backbone `name`, with random weights."""
     if name not in BACKBONES:
         raise ArtefactError(f"unknown backbone '{name}'; there are {', '.join(sorted(BACKBONES))}")
-    try:
-        return BACKBONES[name](**config)
-    except TypeError as error:
-        raise ArtefactError(f"backbone '{name}': {error}") from error
+    return BACKBONES[name](scale, subnets)

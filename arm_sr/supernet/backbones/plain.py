@@ -4,8 +4,9 @@ The anchor (each LR pixel repeated scale^2 times before PixelShuffle, which is n
 interpolation) is from Du et al., "Anchor-based plain net for mobile image super-resolution" (ABPN), 2021.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,17 +16,14 @@ from .base import Supernet, register
 
 @register("plain")
 class Plain(Supernet):
-    """Head, `depth` body convolutions and a tail to 3 * scale^2 channels, all 3x3."""
+    """Head, body convolutions and a tail to 3 * scale^2 channels, all 3x3."""
 
-    def __init__(self, scale: int, widths: Sequence[int], depth: int = 5) -> None:
-        super().__init__()
-        self.scale, self.widths = scale, tuple(sorted(widths))
-        self.config = {"scale": scale, "widths": self.widths, "depth": depth}
-        self.receptive_radius = depth + 2
-        widest = self.widths[-1]
-        self.head = USConv2d(3, widest, 3, padding=1)
-        self.body = nn.ModuleList(USConv2d(widest, widest, 3, padding=1) for _ in range(depth))
-        self.tail = USConv2d(widest, 3 * scale**2, 3, padding=1)
+    def __init__(self, scale: int, subnets: Mapping[str, tuple[int, int]]) -> None:
+        super().__init__(scale, subnets)
+        self.receptive_radius = self.depth + 2
+        self.head = USConv2d(3, self.width, 3, padding=1)
+        self.body = nn.ModuleList(USConv2d(self.width, self.width, 3, padding=1) for _ in range(self.depth))
+        self.tail = USConv2d(self.width, 3 * scale**2, 3, padding=1)
         for conv in (self.head, *self.body):
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
             nn.init.constant_(conv.get_parameter("bias"), 0)
@@ -33,10 +31,38 @@ class Plain(Supernet):
         nn.init.normal_(self.tail.weight, std=1e-3)
         nn.init.constant_(self.tail.get_parameter("bias"), 0)
 
-    def forward(self, x: Tensor, width: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, width: int | None = None, depth: int | None = None) -> Tensor:
         """See `Supernet.forward`."""
         features = F.relu(self.head(x, width))
-        for conv in self.body:
+        for conv in self.body[:depth]:
             features = F.relu(conv(features, width))
         anchor = x.repeat_interleave(self.scale**2, dim=1)
         return F.pixel_shuffle(self.tail(features) + anchor, self.scale)
+
+    def grow(self, depth: int) -> None:
+        """See `Supernet.grow`; ReLU lets the identity through."""
+        for conv in self.body[depth:]:
+            nn.init.dirac_(conv.get_parameter("weight"))
+            nn.init.zeros_(conv.get_parameter("bias"))
+
+    @torch.no_grad()
+    def revive(self, x: Tensor, least: float) -> None:
+        """See `Supernet.revive`."""
+        layers = [self.head, *self.body]
+        active = torch.zeros(len(layers), self.width, device=x.device)
+        for width, depth in self.subnets.values():
+            features = x
+            for conv, share in zip(layers[: depth + 1], active, strict=False):
+                features = F.relu(conv(features, width))
+                share[:width] = torch.maximum(share[:width], (features > 0).float().mean(dim=(0, 2, 3)))
+        dormant = active < least
+        # All layers that feed the tail share its weights: there a channel begins anew in all of them or in none.
+        last = sorted({depth for _, depth in self.subnets.values()})
+        dormant[last] = dormant[last].all(dim=0)
+        for conv, channels in zip(layers, dormant, strict=True):
+            fresh = torch.empty_like(conv.weight)
+            nn.init.kaiming_normal_(fresh, nonlinearity="relu")
+            conv.weight[channels] = fresh[channels]
+            conv.get_parameter("bias")[channels] = 0
+        for conv, channels in zip((*self.body, self.tail), (*dormant[:-1], dormant[last[-1]]), strict=True):
+            conv.weight[:, channels] = 0

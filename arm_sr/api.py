@@ -23,7 +23,7 @@ from .report import heat_map, statistics
 from .scheduler import Budget, Plan
 from .scheduler.policy import eta_rule, parse_eta
 from .scheduler.solver import rank_upgrades, solve
-from .scheduler.tiles import Tiles, merge, partitions
+from .scheduler.tiles import Tiles, merge, merged_cost
 from .stitch import Rendered, interpolate, run_plan
 
 OBJECTIVES = ("mse", "psnr")
@@ -160,22 +160,22 @@ class Upscaler:
         halo = 2 * self.card.halo
         apart = np.outer(np.diff(grid.row_edges) + halo, np.diff(grid.col_edges) + halo).ravel()
 
-        def fits(branches: np.ndarray) -> bool:
-            left = most - (interpolation if (branches == 0).any() else 0.0)
-            used = branches > 0
-            call, pixel = table.per_call[branches] * used, table.per_pixel[branches] * used
-            if pixel @ areas > left * (1 + 1e-9):
-                return False
-            if call.sum() + pixel @ apart <= left * (1 - 1e-9):
-                return True
-            ways = partitions(branches.reshape(grid.shape), grid, self.card.halo)
-            return any(tiles.cost(table) <= left for tiles in ways)
+        def fits(choices: np.ndarray) -> np.ndarray:
+            used = choices > 0
+            left = np.where(used.all(axis=1), most, most - interpolation)
+            call, pixel = table.per_call[choices] * used, table.per_pixel[choices] * used
+            surely = call.sum(axis=1) + pixel @ apart <= left * (1 - 1e-9)
+            unknown = ~surely & (pixel @ areas <= left * (1 + 1e-9))
+            maps = choices[unknown].reshape(-1, *grid.shape)
+            surely[unknown] = merged_cost(maps, grid, self.card.halo, table) <= left[unknown]
+            return surely
 
         chosen = solve(rank_upgrades(error, np.outer(areas, table.per_pixel)), len(areas), fits)
+        # One sub-net everywhere needs no halo, and is often the best that fits a large budget.
         for branch in range(1, len(self.branches)):
-            # One sub-net everywhere needs no halo, and is often the best that fits a large budget.
             uniform = np.full(len(areas), branch)
-            if _total(error, uniform) < _total(error, chosen) and fits(uniform):
+            within = table.one_pass(branch, int(areas.sum())) <= most
+            if within and _total(error, uniform) < _total(error, chosen):
                 chosen = uniform
         note = ""
         if not chosen.any() and interpolation > most:
@@ -283,7 +283,7 @@ class Upscaler:
             raise ArtefactError(
                 f"the plan is for {plan.grid.width}x{plan.grid.height} pixels, not {image.shape[1]}x{image.shape[0]}"
             )
-        if plan.model_sha256 != self.card.sha256 or plan.branches != self.branches:
+        if (plan.model_sha256, plan.branches, plan.scale) != (self.card.sha256, self.branches, self.scale):
             raise ArtefactError(f"the plan was made for model '{plan.model}', not for this '{self.card.name}'")
 
     def _render(self, plan: Plan, image: np.ndarray) -> tuple[np.ndarray, Rendered]:

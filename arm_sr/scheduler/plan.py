@@ -110,6 +110,9 @@ class Plan:
             rows = np.array(data["tiles"], dtype=np.int64).reshape(-1, 5)
             tiles = Tiles(rows[:, 0], rows[:, 1:], int(data["halo"]), (grid.height, grid.width))
             plain = {name: data[name] for name in _PLAIN}
+            for name, value in plain.items():
+                if not isinstance(value, _PLAIN[name]) or isinstance(value, bool):
+                    raise ValueError(f"{name} cannot be {value!r}")
             plan = cls(**{**plain, "branches": tuple(data["branches"])}, grid=grid, branch_map=branch_map, tiles=tiles)
             plan.check()
             return plan
@@ -134,12 +137,19 @@ class Plan:
             if branch == 0 or covered[top:bottom, left:right].any():
                 raise ValueError(f"a tile is interpolated or overlaps another: {top}, {left}, {bottom}, {right}")
             covered[top:bottom, left:right] = branch
+        edges = self.grid.row_edges, self.grid.col_edges
+        if not all(np.isin(self.tiles.box[:, side], edges[side % 2]).all() for side in range(4)):
+            raise ValueError("a tile ends within a patch")
         if self.tiles.halo < 0 or not np.array_equal(wanted, covered):
             raise ValueError("the tiles do not cover the patches of their branches")
 
 
-_PLAIN = (
-    "model", "model_sha256", "scale", "branches", "kind", "requested", "objective", "cost", "cost_largest", "unit",
-    "macs", "macs_largest", "predicted_mse", "note",
-)  # fmt: skip
-"""Fields of a plan that JSON holds as they are."""
+_NUMBER = (int, float)
+_PLAIN: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("model", "model_sha256", "kind", "requested", "objective", "unit", "note"), str),
+    **dict.fromkeys(("cost", "cost_largest", "macs", "macs_largest"), _NUMBER),
+    "scale": int,
+    "branches": (list, tuple),
+    "predicted_mse": (*_NUMBER, type(None)),
+}
+"""Fields of a plan that JSON holds as they are, and their types."""

@@ -3,10 +3,10 @@
 Every patch climbs the lower convex hull of (cost, error) over its branches. The upgrades of all patches,
 sorted by gain for cost, are the solutions of the Lagrangian for every multiplier, each one upgrade after the
 other; the budget decides how far to go. What a prefix of that list really costs is known only after its
-patches are merged into tiles, so the prefix is found by bisection on the merged cost. What is left is
+patches are merged into tiles, so the prefix is searched for by its merged cost. What is left is
 spent on cheaper upgrades further down the list.
 
-A larger budget never predicts a worse picture: bisection over a fixed list of nested choices stops later or
+A larger budget never predicts a worse picture: the search over a fixed list of nested choices ends later or
 at the same place when the limit is larger, and the leftovers together never gain more than the next
 upgrade of the list would.
 """
@@ -66,23 +66,30 @@ def rank_upgrades(error: np.ndarray, cost: np.ndarray) -> Upgrades:
     return Upgrades(patch[order], branch[order], gains[order], prices[order])
 
 
-def solve(upgrades: Upgrades, patches: int, fits: Callable[[np.ndarray], bool]) -> np.ndarray:
+def solve(upgrades: Upgrades, patches: int, fits: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """The branch of every patch for the largest budget that `fits` allows: (patches,).
 
-    `fits` says whether branches (patches,) are within the budget; it is asked some twenty times.
-    Branch 0 everywhere is returned when nothing else fits.
+    `fits` says of several choices of branches (choices, patches) which are within the budget: (choices,) of
+    bool; it is asked some five times. Branch 0 everywhere is returned when nothing else fits.
     """
 
-    def apply(base: np.ndarray, steps: np.ndarray) -> np.ndarray:
-        # Steps of one patch follow each other in the list, and the last assignment holds.
-        branches = base.copy()
-        branches[upgrades.patch[steps]] = upgrades.branch[steps]
+    def apply(base: np.ndarray, steps: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """`base` after the first `counts` (choices,) of `steps`: (choices, patches)."""
+        branches = np.repeat(base[None], len(counts), axis=0)
+        place = np.full((branch_count, patches), len(steps))  # of the step that gives a patch a branch
+        place[upgrades.branch[steps], upgrades.patch[steps]] = np.arange(len(steps))
+        for branch in range(1, branch_count):  # a patch only climbs
+            branches[place[branch] < counts[:, None]] = branch
         return branches
 
-    start = np.zeros(patches, dtype=np.int64)
+    def climb(base: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, int]:
+        """The longest prefix of `steps` that fits, applied to `base`, and its length."""
+        taken = _longest_prefix(len(steps), lambda counts: fits(apply(base, steps, counts)))
+        return apply(base, steps, np.array([taken]))[0], taken
+
+    branch_count = int(upgrades.branch.max(initial=0)) + 1
     everything = np.arange(len(upgrades.patch))
-    taken = _longest_prefix(len(everything), lambda n: fits(apply(start, everything[:n])))
-    base = apply(start, everything[:taken])
+    base, taken = climb(np.zeros(patches, dtype=np.int64), everything)
     if taken == len(everything):
         return base
     # Leftovers: the next step of every patch, cheapest first, as long as they gain less than the step that did
@@ -93,19 +100,25 @@ def solve(upgrades: Upgrades, patches: int, fits: Callable[[np.ndarray], bool]) 
     fill = later[np.sort(first)]
     fill = fill[np.argsort(upgrades.cost[fill], kind="stable")]
     fill = fill[np.cumsum(upgrades.gain[fill]) <= upgrades.gain[taken]]
-    return apply(base, fill[: _longest_prefix(len(fill), lambda n: fits(apply(base, fill[:n])))])
+    return climb(base, fill)[0]
 
 
-def _longest_prefix(length: int, fits: Callable[[int], bool]) -> int:
-    """Bisection for how many of `length` steps fit; 0 is taken to fit.
+PROBES = 31
+"""Lengths that are tried at once; asking about many costs little more than about one."""
 
-    Also where `fits` is not monotone, a more generous `fits` never gives a smaller number.
+
+def _longest_prefix(length: int, fits: Callable[[np.ndarray], np.ndarray]) -> int:
+    """How many of `length` steps fit, by narrowing down between `PROBES` lengths at a time; 0 is taken to fit.
+
+    `fits` answers for several ascending lengths. Also where it is not monotone, a more generous `fits` never
+    gives a smaller number: it is always the longest of the probes that counts.
     """
     low, high = 0, length
     while low < high:
-        middle = (low + high + 1) // 2
-        if fits(middle):
-            low = middle
-        else:
-            high = middle - 1
+        count = min(PROBES, high - low)
+        probes = low + np.arange(1, count + 1) * (high - low) // count
+        fitting = fits(probes).nonzero()[0]
+        place = fitting[-1] + 1 if len(fitting) else 0
+        low = int(probes[place - 1]) if place else low
+        high = int(probes[place]) - 1 if place < len(probes) else low
     return low

@@ -41,47 +41,73 @@ class Tiles:
 
 
 def merge(branch_map: np.ndarray, grid: Grid, halo: int, table: CostTable) -> Tiles:
-    """The cheaper of the `partitions` by the costs in `table`."""
-    return min(partitions(branch_map, grid, halo), key=lambda tiles: tiles.cost(table))
+    """The cheaper of two ways to merge patches by the costs in `table`.
 
-
-def partitions(branch_map: np.ndarray, grid: Grid, halo: int) -> Iterator[Tiles]:
-    """Two ways to merge patches: runs along rows joined downwards, then runs along columns joined sideways.
+    One joins runs along rows downwards, the other runs along columns sideways.
 
     Args:
         branch_map: branch number of every patch, 0 is interpolation: (rows, cols).
         grid: the patches.
         halo: LR pixels around a tile.
+        table: what a tile costs.
     """
-    size = (grid.height, grid.width)
-    rows, cols = grid.row_edges, grid.col_edges
-    branch, (r0, c0, r1, c1) = _join_runs(branch_map)
-    yield Tiles(branch, np.array([rows[r0], cols[c0], rows[r1], cols[c1]]).T, halo, size)
-    branch, (c0, r0, c1, r1) = _join_runs(branch_map.T)
-    yield Tiles(branch, np.array([rows[r0], cols[c0], rows[r1], cols[c1]]).T, halo, size)
+    rows, cols, size = grid.row_edges, grid.col_edges, (grid.height, grid.width)
+    ways = [
+        Tiles(branch, np.array([rows[r0], cols[c0], rows[r1], cols[c1]]).T, halo, size)
+        for _, branch, (r0, c0, r1, c1) in _two_ways(branch_map[None])
+    ]
+    return min(ways, key=lambda tiles: tiles.cost(table))
 
 
-def _join_runs(labels: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Runs of one label along rows, equal runs in consecutive rows joined; label 0 is left out.
+def merged_cost(branch_maps: np.ndarray, grid: Grid, halo: int, table: CostTable) -> np.ndarray:
+    """What `merge` of each of several maps costs: (maps, rows, cols) to (maps,)."""
+    (top, bottom), (left, right) = (
+        (np.maximum(edges - halo, 0), np.minimum(edges + halo, edges[-1])) for edges in (grid.row_edges, grid.col_edges)
+    )
+    costs = []
+    for which, branch, (r0, c0, r1, c1) in _two_ways(branch_maps):
+        pixels = (bottom[r1] - top[r0]) * (right[c1] - left[c0])
+        each = table.per_call[branch] + table.per_pixel[branch] * pixels
+        costs.append(np.bincount(which, weights=each, minlength=len(branch_maps)))
+    return np.minimum(*costs)
 
-    Returns the labels and (first row, first column, end row, end column) of the rectangles.
+
+Box = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def _two_ways(branch_maps: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, Box]]:
+    """The rectangles of each of several maps (maps, rows, cols), once by rows and once by columns.
+
+    Number of the map, branch, and (first row, first column, end row, end column) of every rectangle.
     """
-    cols = labels.shape[1]
+    yield _join_runs(branch_maps)
+    which, branch, (c0, r0, c1, r1) = _join_runs(branch_maps.transpose(0, 2, 1))
+    yield which, branch, (r0, c0, r1, c1)
+
+
+def _join_runs(branch_maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, Box]:
+    """Runs of one branch along rows, equal runs in consecutive rows joined; branch 0 is left out."""
+    maps, rows, cols = branch_maps.shape
+    # One tall map, with a row of nothing after each.
+    labels = np.zeros((maps, rows + 1, cols), dtype=np.int64)
+    labels[:, :rows] = branch_maps
+    labels = labels.reshape(-1, cols)
     begins = np.ones(labels.shape, dtype=bool)
-    begins[:, 1:] = labels[:, 1:] != labels[:, :-1]
-    first = np.flatnonzero(begins)
+    np.not_equal(labels[:, 1:], labels[:, :-1], out=begins[:, 1:])
+    first = begins.ravel().nonzero()[0]
     last = np.append(first[1:], labels.size)
     label = labels.ravel()[first]
     keep = label > 0
     first, last, label = first[keep], last[keep], label[keep]
     row, start = np.divmod(first, cols)
     end = start + (last - first)
-    order = np.argsort(start * labels.shape[0] + row)  # same first column together, from top to bottom
+    order = np.argsort(start * len(labels) + row)  # same first column together, from top to bottom
     row, start, end, label = row[order], start[order], end[order], label[order]
     opens = np.ones(len(row), dtype=bool)
-    opens[1:] = (
-        (start[1:] != start[:-1]) | (end[1:] != end[:-1]) | (label[1:] != label[:-1]) | (row[1:] != row[:-1] + 1)
-    )
-    top = np.flatnonzero(opens)
+    # Equal keys: the same columns, branch and the row below.
+    key = ((row - np.arange(len(row))) * (cols + 1) + start) * (cols + 1) + end
+    opens[1:] = (key[1:] != key[:-1]) | (label[1:] != label[:-1])
+    top = opens.nonzero()[0]
     bottom = np.append(top[1:], len(row))[: len(top)] - 1
-    return label[top], (row[top], start[top], row[bottom] + 1, end[top])
+    which, first_row = np.divmod(row[top], rows + 1)
+    return which, label[top], (first_row, start[top], first_row + row[bottom] - row[top] + 1, end[top])

@@ -191,6 +191,13 @@ DAMAGE = {
     "halo is text": {"halo": "wide"},
     "infinite halo": {"halo": float("inf")},
     "other schema": {"schema": 2},
+    "scale is text": {"scale": "4"},
+    "scale is true": {"scale": True},
+    "a cost is text": {"macs": "many"},
+    "a cost is null": {"cost": None},
+    "quality is text": {"predicted_mse": "good"},
+    "the note is null": {"note": None},
+    "the model is a number": {"model": 3},
 }
 
 
@@ -204,6 +211,13 @@ def test_two_tiles_whose_numbers_add_up_to_the_branch_are_an_error(tmp_path):
     """Branch 2 is not branch 1 twice."""
     path = saved_with(tmp_path / "plan.json", make_plan(Grid(8, 8, 8), np.array([[2]])), tiles=[[1, 0, 0, 8, 8]] * 2)
     assert "overlaps" in assert_damaged(path)
+
+
+def test_a_tile_that_ends_within_a_patch_is_an_error(tmp_path):
+    """Seams are looked for at the borders of patches."""
+    plan = make_plan(Grid(8, 8, 8), np.array([[2]]))
+    path = saved_with(tmp_path / "plan.json", plan, tiles=[[2, 0, 0, 8, 3], [2, 0, 3, 8, 8]])
+    assert "within a patch" in assert_damaged(path)
 
 
 def test_check_asks_for_every_pixel_once():

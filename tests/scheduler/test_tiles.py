@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from strategies import cost_tables, few, make_cost, routed_grids
 
 from arm_sr.patches import Grid
-from arm_sr.scheduler.tiles import Tiles, merge
+from arm_sr.scheduler.tiles import Tiles, merge, merged_cost
 
 HALOS = st.integers(0, 5)
 MACS = make_cost([0, 0, 0, 0], [0, 1, 2, 4], "MAC")
@@ -167,3 +167,18 @@ def test_labels_of_any_integer_type_do(routed, halo):
     """Maps may be stored small."""
     grid, branch_map = routed
     assert boxes(branch_map, grid, halo) == boxes(branch_map.astype(np.uint8), grid, halo)
+
+
+@few
+@given(routed_grids(), HALOS, cost_tables(), st.integers(0, 4))
+def test_the_cost_of_many_maps_is_that_of_each(routed, halo, table, others):
+    """Maps that are judged together do not touch each other."""
+    grid, branch_map = routed
+    maps = [branch_map, *(np.roll(branch_map, shift, axis=1) for shift in range(1, others + 1)), branch_map * 0 + 1]
+    expected = [merge(one, grid, halo, table).cost(table) for one in maps]
+    np.testing.assert_allclose(merged_cost(np.array(maps), grid, halo, table), expected, rtol=1e-12)
+
+
+def test_no_map_costs_nothing():
+    """As when every choice is decided without merging."""
+    assert (0,) == merged_cost(np.zeros((0, 3, 3), int), Grid(12, 12, 4), 2, MACS).shape

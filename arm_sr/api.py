@@ -160,15 +160,18 @@ class Upscaler:
         halo = 2 * self.card.halo
         apart = np.outer(np.diff(grid.row_edges) + halo, np.diff(grid.col_edges) + halo).ravel()
 
+        per_call, per_pixel = table.per_call.copy(), table.per_pixel.copy()
+        per_call[0] = per_pixel[0] = 0  # interpolation is charged once
+
         def fits(choices: np.ndarray) -> np.ndarray:
-            used = choices > 0
-            left = np.where(used.all(axis=1), most, most - interpolation)
-            call, pixel = table.per_call[choices] * used, table.per_pixel[choices] * used
-            surely = call.sum(axis=1) + pixel @ apart <= left * (1 - 1e-9)
-            unknown = ~surely & (pixel @ areas <= left * (1 + 1e-9))
-            maps = choices[unknown].reshape(-1, *grid.shape)
-            surely[unknown] = merged_cost(maps, grid, self.card.halo, table) <= left[unknown]
-            return surely
+            left = np.where(choices.all(axis=1), most, most - interpolation)
+            pixel = per_pixel[choices]
+            result = per_call[choices].sum(axis=1) + pixel @ apart <= left * (1 - 1e-9)
+            unknown = (~result & (pixel @ areas <= left * (1 + 1e-9))).nonzero()[0]
+            if len(unknown):
+                maps = choices[unknown].reshape(-1, *grid.shape)
+                result[unknown] = merged_cost(maps, grid, self.card.halo, table) <= left[unknown]
+            return result
 
         chosen = solve(rank_upgrades(error, np.outer(areas, table.per_pixel)), len(areas), fits)
         # One sub-net everywhere needs no halo, and is often the best that fits a large budget.

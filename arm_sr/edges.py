@@ -52,5 +52,5 @@ def patch_scores(image: np.ndarray, grid: Grid, score: str) -> np.ndarray:
     """
     edges = edge_map(image)
     values = edges if score == "laplacian-mean" else np.multiply(edges, edges, dtype=np.uint16)
-    strips = np.add.reduceat(values, grid.row_edges[:-1], axis=0, dtype=np.uint64)
-    return np.add.reduceat(strips, grid.col_edges[:-1], axis=1) / grid.areas
+    strips = np.add.reduceat(values, grid.col_edges[:-1], axis=1, dtype=np.uint32)  # enough for sides of 66,000
+    return np.add.reduceat(strips, grid.row_edges[:-1], axis=0, dtype=np.uint64) / grid.areas

@@ -70,7 +70,7 @@ def solve(upgrades: Upgrades, patches: int, fits: Callable[[np.ndarray], np.ndar
     """The branch of every patch for the largest budget that `fits` allows: (patches,).
 
     `fits` says of several choices of branches (choices, patches) which are within the budget: (choices,) of
-    bool; it is asked some five times. Branch 0 everywhere is returned when nothing else fits.
+    bool; it is asked a few times. Branch 0 everywhere is returned when nothing else fits.
     """
 
     def apply(base: np.ndarray, steps: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -79,7 +79,7 @@ def solve(upgrades: Upgrades, patches: int, fits: Callable[[np.ndarray], np.ndar
         place = np.full((branch_count, patches), len(steps))  # of the step that gives a patch a branch
         place[upgrades.branch[steps], upgrades.patch[steps]] = np.arange(len(steps))
         for branch in range(1, branch_count):  # a patch only climbs
-            branches[place[branch] < counts[:, None]] = branch
+            np.copyto(branches, branch, where=place[branch] < counts[:, None])
         return branches
 
     def climb(base: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, int]:
@@ -103,7 +103,7 @@ def solve(upgrades: Upgrades, patches: int, fits: Callable[[np.ndarray], np.ndar
     return climb(base, fill)[0]
 
 
-PROBES = 31
+PROBES = 7
 """Lengths that are tried at once; asking about many costs little more than about one."""
 
 

@@ -1,6 +1,5 @@
 """Tiles: neighbouring patches of one branch merged into rectangles, so that halo is paid once."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -52,62 +51,74 @@ def merge(branch_map: np.ndarray, grid: Grid, halo: int, table: CostTable) -> Ti
         table: what a tile costs.
     """
     rows, cols, size = grid.row_edges, grid.col_edges, (grid.height, grid.width)
+    by_rows, (r0, c0, r1, c1) = _rectangles(branch_map)
+    by_cols, (left, top, right, bottom) = _rectangles(branch_map.T)
     ways = [
-        Tiles(branch, np.array([rows[r0], cols[c0], rows[r1], cols[c1]]).T, halo, size)
-        for _, branch, (r0, c0, r1, c1) in _two_ways(branch_map[None])
+        Tiles(by_rows, np.array([rows[r0], cols[c0], rows[r1], cols[c1]]).T, halo, size),
+        Tiles(by_cols, np.array([rows[top], cols[left], rows[bottom], cols[right]]).T, halo, size),
     ]
     return min(ways, key=lambda tiles: tiles.cost(table))
 
 
 def merged_cost(branch_maps: np.ndarray, grid: Grid, halo: int, table: CostTable) -> np.ndarray:
     """What `merge` of each of several maps costs: (maps, rows, cols) to (maps,)."""
-    (top, bottom), (left, right) = (
-        (np.maximum(edges - halo, 0), np.minimum(edges + halo, edges[-1])) for edges in (grid.row_edges, grid.col_edges)
+    rows, cols = grid.row_edges, grid.col_edges
+    return np.minimum(
+        _cost_by_rows(branch_maps, rows, cols, halo, table),
+        _cost_by_rows(branch_maps.transpose(0, 2, 1), cols, rows, halo, table),
     )
-    costs = []
-    for which, branch, (r0, c0, r1, c1) in _two_ways(branch_maps):
-        pixels = (bottom[r1] - top[r0]) * (right[c1] - left[c0])
-        each = table.per_call[branch] + table.per_pixel[branch] * pixels
-        costs.append(np.bincount(which, weights=each, minlength=len(branch_maps)))
-    return np.minimum(*costs)
 
 
-Box = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+def _cost_by_rows(maps: np.ndarray, rows: np.ndarray, cols: np.ndarray, halo: int, table: CostTable) -> np.ndarray:
+    """Cost of the rectangles that joining runs along rows downwards makes of each map, without making them.
 
-
-def _two_ways(branch_maps: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, Box]]:
-    """The rectangles of each of several maps (maps, rows, cols), once by rows and once by columns.
-
-    Number of the map, branch, and (first row, first column, end row, end column) of every rectangle.
+    A rectangle costs its width times the difference of its last and first row, so its top and bottom runs are
+    added up without knowing which belong together.
     """
-    yield _join_runs(branch_maps)
-    which, branch, (c0, r0, c1, r1) = _join_runs(branch_maps.transpose(0, 2, 1))
-    yield which, branch, (r0, c0, r1, c1)
-
-
-def _join_runs(branch_maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, Box]:
-    """Runs of one branch along rows, equal runs in consecutive rows joined; branch 0 is left out."""
-    maps, rows, cols = branch_maps.shape
-    # One tall map, with a row of nothing after each.
-    labels = np.zeros((maps, rows + 1, cols), dtype=np.int64)
-    labels[:, :rows] = branch_maps
-    labels = labels.reshape(-1, cols)
-    begins = np.ones(labels.shape, dtype=bool)
-    np.not_equal(labels[:, 1:], labels[:, :-1], out=begins[:, 1:])
-    first = begins.ravel().nonzero()[0]
-    last = np.append(first[1:], labels.size)
+    labels, first, length = _runs(maps)
     label = labels.ravel()[first]
-    keep = label > 0
-    first, last, label = first[keep], last[keep], label[keep]
-    row, start = np.divmod(first, cols)
-    end = start + (last - first)
+    code = np.zeros(labels.shape, dtype=np.int64)  # of a run where it begins: equal for runs that can be joined
+    code.ravel()[first] = label * (len(cols) + 1) + length
+    joined = np.zeros((labels.shape[0], labels.shape[1] + 1, labels.shape[2]), dtype=bool)
+    np.equal(code[:, 1:], code[:, :-1], out=joined[:, 1:-1])
+    row, col = np.divmod(first, labels.shape[2])
+    which, row = np.divmod(row, labels.shape[1])
+    width = np.minimum(cols[col + length] + halo, cols[-1]) - np.maximum(cols[col] - halo, 0)
+    opens, closes = ~joined[which, row, col], ~joined[which, row + 1, col]
+    height = closes * np.minimum(rows[row + 1] + halo, rows[-1]) - opens * np.maximum(rows[row] - halo, 0)
+    each = table.per_call[label] * opens + table.per_pixel[label] * (width * height)
+    return np.bincount(which, weights=each, minlength=len(maps))
+
+
+def _runs(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Runs of one label along the last axis; label 0 is left out.
+
+    Returns the labels in one piece of memory, and for every run the flat index of its first label and its length.
+    """
+    labels = np.ascontiguousarray(labels)
+    begins = np.ones(labels.shape, dtype=bool)
+    np.not_equal(labels[..., 1:], labels[..., :-1], out=begins[..., 1:])
+    first = begins.ravel().nonzero()[0]
+    length = np.append(first[1:], labels.size) - first
+    keep = labels.ravel()[first] > 0
+    return labels, first[keep], length[keep]
+
+
+def _rectangles(
+    branch_map: np.ndarray,
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Runs of one branch along rows, equal runs in consecutive rows joined; branch 0 is left out.
+
+    Returns the branches and (first row, first column, end row, end column) of the rectangles.
+    """
+    labels, first, length = _runs(branch_map)
+    row, start = np.divmod(first, labels.shape[1])
     order = np.argsort(start * len(labels) + row)  # same first column together, from top to bottom
-    row, start, end, label = row[order], start[order], end[order], label[order]
+    row, start, end, label = row[order], start[order], (start + length)[order], labels.ravel()[first][order]
     opens = np.ones(len(row), dtype=bool)
-    # Equal keys: the same columns, branch and the row below.
-    key = ((row - np.arange(len(row))) * (cols + 1) + start) * (cols + 1) + end
-    opens[1:] = (key[1:] != key[:-1]) | (label[1:] != label[:-1])
-    top = opens.nonzero()[0]
+    opens[1:] = (
+        (start[1:] != start[:-1]) | (end[1:] != end[:-1]) | (label[1:] != label[:-1]) | (row[1:] != row[:-1] + 1)
+    )
+    top = np.flatnonzero(opens)
     bottom = np.append(top[1:], len(row))[: len(top)] - 1
-    which, first_row = np.divmod(row[top], rows + 1)
-    return which, label[top], (first_row, start[top], first_row + row[bottom] - row[top] + 1, end[top])
+    return label[top], (row[top], start[top], row[bottom] + 1, end[top])

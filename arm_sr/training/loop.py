@@ -39,8 +39,8 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
     `out` gets `recipe.json`, `log.jsonl` (a loss line every 100 steps, a validation line every
     `recipe.validate_every`) and `state.safetensors` (weights, average, optimiser, step), written every
     `state_every` steps and on interruption. When `out` holds a state of the same recipe, training goes
-    on from its step, and may have other stages after it; a state of another recipe raises ArtefactError. Validation pictures that cannot be read
-    raise ImageError at once.
+    on from its step, and may have other stages after it; a state of another recipe raises ArtefactError.
+    Validation pictures that cannot be read raise ImageError at once.
     """
     pairs = list(read_pairs(validation, recipe.scale))
     if not pairs:

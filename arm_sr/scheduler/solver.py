@@ -39,25 +39,28 @@ def rank_upgrades(error: np.ndarray, cost: np.ndarray) -> Upgrades:
         cost: of every patch under every branch, rising along the branches: (patches, branches).
     """
     patches, branches = error.shape
+    numbers = np.arange(branches)
+    # From every branch (second axis) to every other (third axis).
+    gain = error[:, :, None] - error[:, None, :]
+    price = cost[:, None, :] - cost[:, :, None]
+    usable = (gain > 0) & (numbers > numbers[:, None])
+    ratio = np.where(usable, gain / np.maximum(price, 1e-12), -np.inf)
+    # Of equal ratios the farthest, so that the hull has no points on its straight parts.
+    best = branches - 1 - np.argmax(ratio[..., ::-1], axis=2)
     at = np.zeros(patches, dtype=np.int64)
-    rows = np.arange(patches)
+    moves = np.arange(patches)
     lowest = np.full(patches, np.inf)
     steps = []
-    for _ in range(branches - 1):
-        gain = error[rows, at][:, None] - error
-        price = cost - cost[rows, at][:, None]
-        usable = (np.arange(branches) > at[:, None]) & (gain > 0)
-        ratio = np.where(usable, gain / np.maximum(price, 1e-12), -np.inf)
-        # Of equal ratios the farthest, so that the hull has no points on its straight parts.
-        target = branches - 1 - np.argmax(ratio[:, ::-1], axis=1)
-        moves = np.flatnonzero(usable[rows, target])
-        if not len(moves):
+    while True:
+        goal = best[moves, at]
+        more = usable[moves, at, goal].nonzero()[0]
+        if not len(more):
             break
-        goal = target[moves]
+        moves, at, goal, lowest = moves[more], at[more], goal[more], lowest[more]
         # On a nearly straight hull rounding can make the later step look better; it must not come first.
-        lowest[moves] = np.minimum(lowest[moves], ratio[moves, goal])
-        steps.append((moves, goal, gain[moves, goal], price[moves, goal], lowest[moves]))
-        at[moves] = goal
+        lowest = np.minimum(lowest, ratio[moves, at, goal])
+        steps.append((moves, goal, gain[moves, at, goal], price[moves, at, goal], lowest))
+        at = goal
     if not steps:
         nothing = np.zeros(0, dtype=np.int64)
         return Upgrades(nothing, nothing, np.zeros(0), np.zeros(0))

@@ -12,18 +12,9 @@ from .patches import Grid
 SCORES = ("laplacian-mean", "laplacian-energy")
 """`laplacian-mean`: ARM's, the mean over the patch; `laplacian-energy`: the mean square."""
 
-SERIAL_PIXELS = (1 << 16) - 1
-"""For more pixels in one conversion to grey OpenCV wakes its threads, which takes longer than the conversion."""
-
-
 def edge_map(image: np.ndarray) -> np.ndarray:
     """Absolute Laplacian of an LR picture, uint8 (H, W, 3) RGB or (H, W) grey: uint8 (H, W)."""
-    grey = image
-    if image.ndim == 3:
-        grey = np.empty(image.shape[:2], np.uint8)
-        rows = max(1, SERIAL_PIXELS // image.shape[1])
-        for top in range(0, image.shape[0], rows):
-            cv2.cvtColor(image[top : top + rows], cv2.COLOR_RGB2GRAY, dst=grey[top : top + rows])
+    grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     return cv2.convertScaleAbs(cv2.Laplacian(grey, cv2.CV_16S, ksize=3))
 
 

@@ -23,7 +23,7 @@ from .report import heat_map, statistics
 from .scheduler import Budget, Plan
 from .scheduler.policy import eta_rule, parse_eta
 from .scheduler.solver import rank_upgrades, solve
-from .scheduler.tiles import Tiles, merge, merged_cost
+from .scheduler.tiles import merge, merged_cost
 from .stitch import Rendered, interpolate, run_plan
 
 OBJECTIVES = ("mse", "psnr")
@@ -204,12 +204,10 @@ class Upscaler:
         """The costs that `%` and eta count: the given ones, else the engine's own, else MACs."""
         return self._given_cost or self.backend.cost or self._macs
 
-    def _tiles(self, grid: Grid, branches: np.ndarray, table: CostTable) -> Tiles:
-        return merge(branches.reshape(grid.shape), grid, self.card.halo, table)
-
     def _finish(self, grid: Grid, branches: np.ndarray, mse: np.ndarray | None, table: CostTable, kind: str,
                 requested: str, objective: str, note: str = "") -> Plan:  # fmt: skip
-        tiles = self._tiles(grid, branches, table)
+        branch_map = branches.reshape(grid.shape)
+        tiles = merge(branch_map, grid, self.card.halo, table)
         areas = grid.areas.ravel()
         pixels = int(areas.sum())
         interpolation = table.one_pass(0, pixels) if (branches == 0).any() else 0.0
@@ -219,7 +217,7 @@ class Upscaler:
             scale=self.scale,
             branches=self.branches,
             grid=grid,
-            branch_map=branches.reshape(grid.shape),
+            branch_map=branch_map,
             tiles=tiles,
             kind=kind,
             requested=requested,

@@ -94,18 +94,9 @@ def soften_seams(sr: np.ndarray, plan: Plan) -> None:
     larger step at every border of LR pixels than within them; at a seam the difference between the tiles adds to
     it and would show as a line.
     """
-    grid, scale = plan.grid, plan.scale
-    owner = np.zeros(grid.shape, dtype=np.int64)
-    for number, (top, left, bottom, right) in enumerate(-(-plan.tiles.box // grid.patch), start=1):
-        owner[top:bottom, left:right] = number
-    for axis, (across, along) in enumerate(((grid.row_edges, grid.col_edges), (grid.col_edges, grid.row_edges))):
-        owners, lines = np.moveaxis(owner, axis, 0), np.moveaxis(sr, axis, 0)
-        lengths = scale * np.diff(along)
-        for row in range(1, len(owners)):
-            seam = np.repeat(owners[row - 1] != owners[row], lengths)
-            if seam.any():
-                after = scale * across[row]
-                pair = lines[after - 1 : after + 1, seam].astype(np.int16)
-                move = np.rint((pair[1] - pair[0]) * SEAM_SHARE).astype(np.int16)
-                lines[after - 1, seam] = pair[0] + move
-                lines[after, seam] = pair[1] - move
+    for axis, after, seam in plan.seams():
+        lines = np.moveaxis(sr, axis, 0)
+        pair = lines[after - 1 : after + 1, seam].astype(np.int16)
+        move = np.rint((pair[1] - pair[0]) * SEAM_SHARE).astype(np.int16)
+        lines[after - 1, seam] = pair[0] + move
+        lines[after, seam] = pair[1] - move

@@ -105,19 +105,12 @@ def seam_step(sr: np.ndarray, plan: Plan) -> tuple[float, int]:
     pixel further inside on both sides, in 8-bit levels; 0 where there is no border. With it the number of
     pixels along the borders.
     """
-    owner = np.zeros(plan.tiles.size, dtype=np.int64)
-    for number, (top, left, bottom, right) in enumerate(plan.tiles.box, start=1):
-        owner[top:bottom, left:right] = number
     across, inside = [], []
-    for axis in (0, 1):
-        picture = np.moveaxis(sr, axis, 0).astype(np.float64)
-        numbers = np.moveaxis(owner, axis, 0)
-        steps = np.abs(np.diff(picture, axis=0)).reshape(len(picture) - 1, picture.shape[1], -1).mean(axis=2)
-        for edge in (plan.grid.row_edges, plan.grid.col_edges)[axis][1:-1]:
-            border = np.repeat(numbers[edge - 1] != numbers[edge], plan.scale)
-            at = edge * plan.scale - 1
-            across.append(steps[at][border])
-            inside.append((steps[at - 1][border] + steps[at + 1][border]) / 2)
+    for axis, after, seam in plan.seams():
+        beside = np.moveaxis(sr, axis, 0)[after - 2 : after + 2, seam].astype(np.float64)
+        before, at, behind = np.abs(np.diff(beside, axis=0)).reshape(3, beside.shape[1], -1).mean(axis=2)
+        across.append(at)
+        inside.append((before + behind) / 2)
     count = sum(map(len, across))
     if not count:
         return 0.0, 0

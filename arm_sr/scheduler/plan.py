@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,23 @@ class Plan:
         """Patches of each branch, in the order of `branches`."""
         numbers = np.bincount(self.branch_map.ravel(), minlength=len(self.branches))
         return dict(zip(self.branches, numbers.tolist(), strict=True))
+
+    def seams(self) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Where pixels of the upscaled picture belong to different tiles than their neighbours.
+
+        For every line of the grid with a seam: the axis that it crosses (0: rows), the first pixel after it along
+        that axis, and which pixels along the line it separates: bool, (scale * W,) or (scale * H,).
+        """
+        grid = self.grid
+        owner = np.zeros(grid.shape, dtype=np.int64)
+        for number, (top, left, bottom, right) in enumerate(-(-self.tiles.box // grid.patch), start=1):
+            owner[top:bottom, left:right] = number
+        for axis, (across, along) in enumerate(((grid.row_edges, grid.col_edges), (grid.col_edges, grid.row_edges))):
+            owners, lengths = np.moveaxis(owner, axis, 0), self.scale * np.diff(along)
+            for line in range(1, len(owners)):
+                seam = owners[line - 1] != owners[line]
+                if seam.any():
+                    yield axis, int(self.scale * across[line]), np.repeat(seam, lengths)
 
     @property
     def uses_bicubic(self) -> bool:

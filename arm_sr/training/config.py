@@ -1,5 +1,6 @@
 """The recipe: everything that decides a training run, kept beside the checkpoint it made."""
 
+import bisect
 import dataclasses
 import itertools
 import json
@@ -115,32 +116,28 @@ class Recipe:
             raise ArtefactError("recipe: clip must be above 0, warmup 0 or more and ema within 0..1")
 
     @property
+    def borders(self) -> list[int]:
+        """The step at which each stage begins, and last the one at which all have ended."""
+        return list(itertools.accumulate((stage.steps for stage in self.stages), initial=0))
+
+    @property
     def steps(self) -> int:
         """Steps of all stages together."""
-        return sum(stage.steps for stage in self.stages)
+        return self.borders[-1]
 
     def at(self, step: int) -> tuple[Stage, float]:
         """The stage of the step number `step` (from 0) and its learning rate."""
-        first = 0
-        for stage in self.stages:
-            if step < first + stage.steps:
-                break
-            first += stage.steps
-        past = step - first
+        number = min(bisect.bisect_right(self.borders, step), len(self.stages)) - 1
+        stage, past = self.stages[number], step - self.borders[number]
         rise = min(1.0, (past + 1) / (self.warmup + 1))
         fall = 0.5 * (1 + math.cos(math.pi * past / (stage.decay_steps or stage.steps)))
         return stage, stage.learning_rate * rise * fall
 
-    def begins(self, step: int) -> bool:
-        """Whether a stage begins at the step number `step`."""
-        return step in itertools.accumulate((stage.steps for stage in self.stages), initial=0)
-
     def continues(self, other: "Recipe", step: int) -> bool:
         """Whether a run of `other` can go on with this recipe after `step` steps: only later stages differ."""
-        begun = 1 + sum(step > first for first in itertools.accumulate(stage.steps for stage in other.stages[:-1]))
-        return dataclasses.replace(self, stages=self.stages[:begun]) == dataclasses.replace(
-            other, stages=other.stages[:begun]
-        )
+        begun = max(1, bisect.bisect_left(other.borders, step))
+        mine, theirs = (dataclasses.replace(recipe, stages=recipe.stages[:begun]) for recipe in (self, other))
+        return mine == theirs
 
     def to_json(self) -> str:
         """The recipe as JSON text."""

@@ -84,7 +84,7 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
                 optimiser.param_groups[0]["lr"] = rate
                 optimiser.zero_grad(set_to_none=True)
                 lr, hr = _to_tensor(lr_crops, device), _to_tensor(hr_crops, device)
-                if stage.revive and recipe.begins(step):
+                if stage.revive and step in recipe.borders:
                     _revive(net, average, optimiser, lr, stage.revive, recipe.seed + step)
                 with autocast:
                     losses.append(_backward(net, names, lr, hr, stage))
@@ -217,11 +217,8 @@ def _load_state(
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
-    except (SafetensorError, OSError) as error:
-        raise ArtefactError(f"{path}: damaged training state ({error}); delete it to start again") from error
-    try:
         step, made_by = int(metadata["step"]), Recipe.from_json(metadata["recipe"])
-    except (KeyError, ValueError, TypeError, ArtefactError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, ArtefactError) as error:
         raise ArtefactError(f"{path}: damaged training state ({error}); delete it to start again") from error
     if not recipe.continues(made_by, step):
         raise ArtefactError(f"{path}: made by another recipe; use another output folder or delete it")

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
@@ -96,23 +97,29 @@ def validation(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def whole_run(
+def undisturbed(
     data: CropData, validation: list[Path], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Supernet]:
-    """The folder and the network of a run that nothing disturbed."""
-    torch.set_num_threads(1)
-    out = tmp_path_factory.mktemp("runs") / "whole"
-    return out, train(RECIPE, data, validation, out, state_every=7)
+) -> Callable[[Recipe], tuple[Path, Supernet]]:
+    """Runs a recipe in a folder of its own: that folder, and the network."""
+
+    def run(recipe: Recipe) -> tuple[Path, Supernet]:
+        torch.set_num_threads(1)
+        out = tmp_path_factory.mktemp("runs") / "undisturbed"
+        return out, train(recipe, data, validation, out, state_every=7)
+
+    return run
 
 
 @pytest.fixture(scope="session")
-def growing_run(
-    data: CropData, validation: list[Path], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Supernet]:
+def whole_run(undisturbed: Callable[[Recipe], tuple[Path, Supernet]]) -> tuple[Path, Supernet]:
+    """A run that nothing disturbed."""
+    return undisturbed(RECIPE)
+
+
+@pytest.fixture(scope="session")
+def growing_run(undisturbed: Callable[[Recipe], tuple[Path, Supernet]]) -> tuple[Path, Supernet]:
     """As `whole_run`, of the recipe whose network grows."""
-    torch.set_num_threads(1)
-    out = tmp_path_factory.mktemp("runs") / "growing"
-    return out, train(GROWING, data, validation, out, state_every=7)
+    return undisturbed(GROWING)
 
 
 def log_lines(out: Path) -> list[dict[str, Any]]:

@@ -8,8 +8,10 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
+from ..atomic import write_bytes
 from ..errors import ArtefactError
 from ..models import BICUBIC
 from ..supernet.sampling import Sampling
@@ -54,7 +56,8 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("scale", "batch", "patch", "warmup", "seed", "validate_every"), int),
     **dict.fromkeys(("clip", "ema"), (int, float)),
     "subnets": dict,
-    "stages": tuple,
+    **dict.fromkeys(("stages", "sizes"), tuple),
+    "start": (str, NoneType),
 }
 """Types of the fields of a recipe; JSON has no other check."""
 
@@ -89,6 +92,11 @@ class Recipe:
     """Decides initial weights, crops, flips and sub-nets; each step draws from (seed, step)."""
     validate_every: int = 5000
     """Steps between validation lines."""
+    start: str | None = None
+    """Name of a file beside the recipe with the weights to begin with: a `supernet.safetensors` of the same width that
+    may be less deep; see `Supernet.start_from`."""
+    sizes: tuple[float, ...] = (1.0,)
+    """The training pictures at these sizes, as shares of their sides; smaller ones have finer detail."""
 
     def __post_init__(self) -> None:
         for name, kind in _KINDS.items():
@@ -110,6 +118,10 @@ class Recipe:
         depths = [math.inf if stage.depth is None else stage.depth for stage in self.stages]
         if depths != sorted(depths):
             raise ArtefactError("recipe: the depth of a stage cannot be below that of the stage before")
+        if not self.sizes or not all(_real(size) and 0 < size <= 1 for size in self.sizes):
+            raise ArtefactError(f"recipe: sizes must be one or more numbers above 0 and up to 1, not {self.sizes!r}")
+        if self.start is not None and self.start != Path(self.start).name:
+            raise ArtefactError(f"recipe: start must be the name of a file beside the recipe, not {self.start!r}")
         if self.precision not in ("bf16", "fp32"):
             raise ArtefactError(f"recipe: precision must be 'bf16' or 'fp32', not {self.precision!r}")
         if not self.clip > 0 or self.warmup < 0 or not 0 <= self.ema < 1:
@@ -139,6 +151,16 @@ class Recipe:
         mine, theirs = (dataclasses.replace(recipe, stages=recipe.stages[:begun]) for recipe in (self, other))
         return mine == theirs
 
+    def copy_start(self, source: Path, target: Path) -> None:
+        """Bring the weights to begin with, when there are some, from beside a recipe to the folder `target`."""
+        if self.start:
+            try:
+                weights = (source / self.start).read_bytes()
+            except OSError as error:
+                raise ArtefactError(f"{source / self.start}: the recipe starts from it ({error})") from error
+            target.mkdir(parents=True, exist_ok=True)
+            write_bytes(target / self.start, weights)
+
     def to_json(self) -> str:
         """The recipe as JSON text."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -155,6 +177,8 @@ class Recipe:
                 raise ArtefactError(f"recipe: unknown field '{name}'")
         if isinstance(data.get("subnets"), dict):
             data["subnets"] = {k: tuple(v) if isinstance(v, list) else v for k, v in data["subnets"].items()}
+        if isinstance(data.get("sizes"), list):
+            data["sizes"] = tuple(data["sizes"])
         if isinstance(data.get("stages"), list):
             data["stages"] = tuple(_stage(*item) for item in enumerate(data["stages"]))
         return cls(**data)

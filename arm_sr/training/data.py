@@ -3,12 +3,15 @@
 import csv
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from ..errors import ArtefactError
 from ..evaluation.pairs import Pair, readable_pairs
+from ..imaging.resample import lr_bicubic
 
 log = logging.getLogger(__name__)
 
@@ -29,20 +32,28 @@ def describe_sources(folder: Path) -> list[dict[str, object]]:
     return [{"source": s, "licence": c, "images_in_folder": n} for (s, c), n in sorted(counts.items())]
 
 
+def _resized(pair: Pair, size: float, scale: int) -> Pair:
+    height, width = (max(1, round(size * side / scale)) * scale for side in pair.hr.shape[:2])
+    hr = cv2.resize(pair.hr, (width, height), interpolation=cv2.INTER_AREA)
+    return Pair(pair.name, hr, lr_bicubic(hr, scale))
+
+
 class CropData:
     """Pairs of LR and HR crops from a folder of pictures, all decoded into memory.
 
-    Pictures that cannot be read or are smaller than a crop are named in the log and skipped.
+    Every picture is there at each of `sizes` (shares of its sides) that is no smaller than a crop. Pictures that
+    cannot be read or are smaller than a crop themselves are named in the log and skipped.
     """
 
-    def __init__(self, files: list[Path], scale: int, patch: int) -> None:
+    def __init__(self, files: list[Path], scale: int, patch: int, sizes: Sequence[float] = (1.0,)) -> None:
         self.scale, self.patch = scale, patch
         self.pairs: list[Pair] = []
         for pair in readable_pairs(files, scale):
             if min(pair.lr.shape[:2]) < patch:
                 log.warning("skipped %s: %dx%d is smaller than a crop", pair.name, pair.hr.shape[1], pair.hr.shape[0])
                 continue
-            self.pairs.append(pair)
+            resized = (pair if size == 1 else _resized(pair, size, scale) for size in sizes)
+            self.pairs += [one for one in resized if min(one.lr.shape[:2]) >= patch]
         if not self.pairs:
             raise ArtefactError(f"none of {len(files)} pictures can be trained on")
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -50,7 +50,9 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
     torch.manual_seed(recipe.seed)
     net = build(recipe.backbone, recipe.scale, recipe.subnets)
     net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
-    if recipe.stages[0].depth is not None:
+    if recipe.start:
+        _start(net, out / recipe.start)
+    elif recipe.stages[0].depth is not None:
         net.grow(recipe.stages[0].depth)  # layers beyond the depth of a stage get no gradient and stay the identity
     average = build(recipe.backbone, recipe.scale, recipe.subnets).to(device)
     average.load_state_dict(net.state_dict())
@@ -113,6 +115,14 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
                 _save_state(out, recipe, step, net, average, optimiser, losses)
             raise
     return average.cpu()
+
+
+def _start(net: Supernet, path: Path) -> None:
+    """Begin with the weights in the file `path`; ArtefactError names it when they do not fit."""
+    try:
+        net.start_from(load_file(path))
+    except (SafetensorError, OSError, ArtefactError) as error:
+        raise ArtefactError(f"{path}: not the weights to start from ({error})") from error
 
 
 @torch.no_grad()

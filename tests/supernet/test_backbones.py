@@ -224,6 +224,28 @@ class TestContract:
             assert torch.equal(at_depth[SUBNETS[key][0]], net.subnet(key)(x))
         assert torch.equal(at_depth[8], net(x))
 
+    def test_a_deeper_net_starts_from_a_shallower_one(self, name, scale):
+        """It has its weights, and the further layers are the identity."""
+        shallow = random_net(name, scale, {"w3": (3, 2), "w8": (8, 1)})
+        net, x = random_net(name, scale, {"w3": (3, 4), "w8": (8, 3)}), torch.rand(1, 3, 7, 9)
+        net.start_from(shallow.state_dict())
+        for width in (3, 8):
+            for depth in (2, 3, 4):
+                assert torch.equal(shallow(x, width, 2), net(x, width, depth))
+
+    def test_weights_of_another_net_are_named(self, name, scale):
+        """Too wide, too deep, too few, of another scale; the first that does not fit."""
+        net = random_net(name, scale)
+        fitting = net.state_dict()
+        head = next(iter(fitting))
+        with pytest.raises(ArtefactError, match=f"'{head}' is missing"):
+            net.start_from({key: value for key, value in fitting.items() if key != head})
+        for shape in {"wide": (9, 1)}, {"deep": (8, 4)}:
+            with pytest.raises(ArtefactError, match="weight '"):
+                net.start_from(random_net(name, scale, shape).state_dict())
+        with pytest.raises(ArtefactError, match="weight '"):
+            net.start_from(random_net(name, scale + 1).state_dict())
+
     def test_what_was_grown_can_learn(self, name, scale):
         """The new layers have gradients."""
         net = random_net(name, scale)
@@ -250,8 +272,11 @@ def test_dormant_channels_begin_anew(scale, seed):
     for key, picture in before.items():
         assert (net.subnet(key)(x) - picture).abs().max() < 1e-4, key
     dead[1:] = dead[1:].all(dim=0)  # sub-nets end at depths 1, 2 and 3: these layers share the tail
-    for conv, channels in zip(layers, dead, strict=True):
-        assert (conv.bias[channels] == 0).all()
+    with torch.no_grad():
+        for conv, channels in zip(layers, dead, strict=True):
+            reached = conv(x)[:, channels]
+            assert (reached.mean(dim=(0, 2, 3)).abs() < 1e-4).all()  # about half of the pixels are above zero
+            x = conv(x).relu()
 
 
 def test_nothing_dormant_means_nothing_changes():

@@ -18,6 +18,7 @@ import pytest
 import skimage.data
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from skimage.metrics import peak_signal_noise_ratio
 
 import arm_sr
@@ -269,6 +270,15 @@ class TestCrops:
         _, hr = data.batch(3, np.random.default_rng(0))
         assert all(np.array_equal(np.sort(picture.ravel()), np.sort(crop.ravel())) for crop in hr)
 
+    def test_pictures_are_there_at_every_size(self, tmp_path):
+        """As OpenCV shrinks them, cropped to the scale; a size with a side below a crop is left out."""
+        photo = skimage.data.astronaut()[:120, :200]
+        data = CropData([save(tmp_path / "a.png", photo)], scale=2, patch=24, sizes=(1.0, 0.61, 0.3))
+        assert [(120, 200), (74, 122)] == [pair.hr.shape[:2] for pair in data.pairs]
+        assert np.array_equal(photo, data.pairs[0].hr)
+        assert np.array_equal(cv2.resize(photo, (122, 74), interpolation=cv2.INTER_AREA), data.pairs[1].hr)
+        assert all(np.array_equal(lr_bicubic(pair.hr, 2), pair.lr) for pair in data.pairs)
+
     def test_a_batch_is_decided_by_the_generator(self, data):
         """The same seed gives the same crops, another seed others."""
         first, again, other = (data.batch(4, np.random.default_rng(seed)) for seed in ((0, 5), (0, 5), (0, 6)))
@@ -364,6 +374,13 @@ class TestRecipe:
             ("precision", "fp16"),
             ("precision", 32),
             ("seed", "x"),
+            ("start", 3),
+            ("start", "../weights.safetensors"),
+            ("sizes", []),
+            ("sizes", 0.5),
+            ("sizes", [0.5, 0]),
+            ("sizes", [1.5]),
+            ("sizes", ["1"]),
         ],
     )
     def test_a_wrong_field_is_named_with_the_file(self, tmp_path, field, value):
@@ -538,6 +555,29 @@ class TestLoop:
             nets.append(train(recipe, data, validation, tmp_path / str(distil)))
         assert all(torch.isfinite(p).all() for net in nets for p in net.parameters())
         assert not torch.equal(nets[0].head.weight, nets[1].head.weight)
+
+    def test_a_run_starts_from_the_weights_it_names(self, whole_run, data, validation, tmp_path):
+        """Of a shallower net; with a learning rate of next to nothing each sub-net gives what the first net gave."""
+        recipe = replace(with_stage(steps=2, learning_rate=1e-12), subnets={"w4": (4, 3), "w8": (8, 2)}, ema=0)
+        recipe = replace(recipe, start="first.safetensors")
+        with pytest.raises(ArtefactError, match=str(tmp_path / "first.safetensors")):
+            train(recipe, data, validation, tmp_path)
+        save_file(whole_run[1].state_dict(), tmp_path / "first.safetensors")
+        net = train(recipe, data, validation, tmp_path)
+        x = torch.rand(1, 3, 12, 12)
+        with torch.no_grad():
+            for width, depth in recipe.subnets.values():
+                assert (whole_run[1](x, width, 1) - net(x, width, depth)).abs().max() < 1e-6
+
+    def test_weights_to_start_from_that_do_not_fit_are_named(self, whole_run, data, validation, tmp_path):
+        """Of another width, or no weights at all."""
+        recipe = replace(with_stage(steps=2), subnets={"w9": (9, 3)}, start="first.safetensors")
+        save_file(whole_run[1].state_dict(), tmp_path / "first.safetensors")
+        with pytest.raises(ArtefactError, match=rf"{tmp_path / 'first.safetensors'}: .*weight '"):
+            train(recipe, data, validation, tmp_path)
+        (tmp_path / "first.safetensors").write_bytes(b"weights")
+        with pytest.raises(ArtefactError, match=str(tmp_path / "first.safetensors")):
+            train(recipe, data, validation, tmp_path)
 
     def test_a_loss_that_is_not_finite_stops_the_run(self, data, validation, tmp_path):
         """The message says at which step, and what to do."""

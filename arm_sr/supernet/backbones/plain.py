@@ -66,3 +66,7 @@ class Plain(Supernet):
             conv.get_parameter("bias")[channels] = 0
         for conv, channels in zip((*self.body, self.tail), (*dormant[:-1], dormant[last[-1]]), strict=True):
             conv.weight[:, channels] = 0
+        features = x
+        for conv, channels in zip(layers, dormant, strict=True):
+            conv.get_parameter("bias")[channels] = -conv(features).mean(dim=(0, 2, 3))[channels]
+            features = F.relu(conv(features))

@@ -1,33 +1,39 @@
 """`Upscaler`: the only place that wires the stages together."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from . import calibration
+from .anytime import Anytime
 from .backends import Backend, open_backend
+from .channels import check_image, engine_picture, restore
 from .cost import CostTable
 from .edges import patch_scores
 from .errors import ArtefactError, ModelError, UsageError
-from .imaging.io import rgb8
 from .lut import EdgeTable, table_path
 from .models import list_models, load_model
 from .patches import Grid
 from .report import heat_map, statistics
 from .scheduler import Budget, Plan
+from .scheduler.budget import parse_deadline
 from .scheduler.policy import eta_rule, parse_eta
 from .scheduler.solver import rank_upgrades, solve
 from .scheduler.tiles import merge, merged_cost
-from .stitch import Rendered, interpolate, run_plan
+from .stitch import interpolate, run_plan
 
 OBJECTIVES = ("mse", "psnr")
 """`mse`: least total squared error; `psnr`: ARM's, the best mean of the PSNRs of the patches."""
+END_MS = 2.0
+"""Milliseconds that a deadline keeps for making the plan of what was done."""
+LOADING = 0.25
+"""Share of the time to a deadline after which no further sub-net is loaded."""
 DEFAULT_MODEL = "plain-x4"
 PATCH = 32
 """Side of a patch in LR pixels where no table says another."""
@@ -73,6 +79,7 @@ class Upscaler:
         self._given_cost = None if cost is None else CostTable.load(Path(cost), self.card)
         self._macs = CostTable.of_macs(self.card)
         self.progress = progress
+        self._ready = 1  # branches, cheapest first, whose sub-nets a deadline may use without loading them
 
     @property
     def scale(self) -> int:
@@ -112,10 +119,8 @@ class Upscaler:
         given = [name for name, value in (("budget", budget), ("eta", eta), ("width", width)) if value is not None]
         if len(given) > 1:
             raise UsageError(f"{' and '.join(given)} exclude each other")
-        if objective is not None and objective not in OBJECTIVES:
-            raise UsageError(f"unknown objective '{objective}'; there are {', '.join(OBJECTIVES)}")
-        colour, _ = split_alpha(check_image(image))
-        rgb = rgb8(colour)
+        self._objective(objective)
+        rgb = engine_picture(check_image(image))
         if eta is not None:
             if objective == "mse":
                 raise UsageError("eta means the psnr objective; leave the objective out or use a budget")
@@ -125,7 +130,7 @@ class Upscaler:
             per_patch = table.per_call + table.per_pixel * grid.patch**2
             chosen = eta_rule(psnr, per_patch / per_patch[-1], eta)
             return self._finish(grid, chosen, mse, table, "eta", "best" if np.isinf(eta) else str(eta), "psnr")
-        objective = objective or "mse"
+        objective = self._objective(objective)
         limit = Budget.parse("max" if budget is None else budget)
         everywhere_branch = self.branch_number(width or self.card.largest)
         if width is None and limit.kind != "max":
@@ -139,6 +144,12 @@ class Upscaler:
         chosen = np.full(grid.areas.size, everywhere_branch)
         kind, requested = ("max", limit.text) if width is None else ("width", width)
         return self._finish(grid, chosen, everywhere, self._macs, kind, requested, objective)
+
+    def _objective(self, objective: str | None) -> str:
+        """The objective that was asked for, or the default; UsageError when there is none of that name."""
+        if objective is not None and objective not in OBJECTIVES:
+            raise UsageError(f"unknown objective '{objective}'; there are {', '.join(OBJECTIVES)}")
+        return objective or OBJECTIVES[0]
 
     def _predict(self, rgb: np.ndarray, table: EdgeTable) -> tuple[Grid, np.ndarray, np.ndarray]:
         """The patches, and the PSNR and squared error of each under every branch: (patches, branches)."""
@@ -200,6 +211,12 @@ class Upscaler:
             raise UsageError(f"a budget of {limit.text} needs a cost table in ms, the given one is in MACs")
         return self._given_cost
 
+    def _clock_cost(self) -> CostTable:
+        """Milliseconds of every branch as far as they are known without measuring, else MACs."""
+        if self._given_cost is not None and self._given_cost.unit == "ms":
+            return self._given_cost
+        return calibration.cached(self.card, self.backend) or self._macs
+
     def _share_cost(self) -> CostTable:
         """The costs that `%` and eta count: the given ones, else the engine's own, else MACs."""
         return self._given_cost or self.backend.cost or self._macs
@@ -231,10 +248,14 @@ class Upscaler:
             note=note,
         )
 
+    def load(self) -> None:
+        """Make all sub-nets ready, which the first pictures otherwise wait for."""
+        self._load_until(math.inf)
+
     def upscale(self, image: np.ndarray, budget: str | float | Budget | None = None, *,
-                eta: str | float | None = None, width: str | None = None, objective: str | None = None,
-                plan: Plan | None = None) -> Result:  # fmt: skip
-        """Upscale one picture; with none of `budget`, `eta`, `width` and `plan` the largest sub-net runs everywhere.
+                eta: str | float | None = None, width: str | None = None, deadline: str | None = None,
+                objective: str | None = None, plan: Plan | None = None) -> Result:  # fmt: skip
+        """Upscale one picture; without any of the choices the largest sub-net runs everywhere.
 
         Args:
             image: uint8 or uint16: RGB (H, W, 3), RGBA (H, W, 4), grey (H, W) or grey and alpha (H, W, 2), at
@@ -243,13 +264,20 @@ class Upscaler:
             budget: `40%` or 0.4 of one pass of the largest sub-net, `2.5GMAC`, `150ms` or `max`.
             eta: trade-off of ARM's rule, a number or `best`.
             width: one branch everywhere, such as `w32` or `bicubic`.
-            objective: what a budget minimises, `mse` (default) or `psnr`.
+            deadline: `80ms` or `1.5s` from this call on; what is there by then is returned, interpolated where
+                nothing better was. Sub-nets that no call has used yet are loaded within that time, see `load`.
+            objective: what a budget or deadline minimises, `mse` (default) or `psnr`.
             plan: a plan to replay instead of making one.
 
         Raises:
             BudgetError, ModelError, UsageError: an argument is wrong.
             ArtefactError: the plan does not belong to the model or picture.
         """
+        if deadline is not None:
+            if any(value is not None for value in (budget, eta, width, plan)):
+                raise UsageError("a deadline excludes budget, eta, width and plan")
+            *_, result = self._improve(image, parse_deadline(deadline), objective, on_the_way=False)
+            return result
         if budget is not None and Budget.parse(budget).kind == "ms":
             self._cost_table(Budget.parse(budget))  # measuring costs is not part of upscaling this picture
         begun = time.perf_counter()
@@ -264,7 +292,8 @@ class Upscaler:
         for branch in np.unique(plan.tiles.branch):
             self.backend.load(self.branches[branch])
         loaded = time.perf_counter()
-        sr, rendered = self._render(plan, image)
+        rendered = run_plan(plan, engine_picture(image), self.backend, self.progress)
+        sr = restore(rendered.image, image, self.scale)
         done = time.perf_counter()
         time_ms = {
             "plan": 1e3 * (planned - begun),
@@ -273,11 +302,68 @@ class Upscaler:
             "stitch": 1e3 * (done - loaded) - rendered.infer_ms,
             "total": 1e3 * (done - begun),
         }
-        macs = float(rendered.pixels @ self._macs.per_pixel)
-        stats = statistics(
-            plan, macs=macs, time_ms=time_ms, backend=self.backend.name, precision=self.backend.precision
-        )
-        return Result(sr, plan, stats)
+        return self._result(sr, plan, rendered.pixels, time_ms)
+
+    def improve(self, image: np.ndarray, deadline: str | None = None, objective: str | None = None) -> Iterator[Result]:
+        """The picture as it gets better: interpolated first, then after every tile, each a whole picture of its own.
+
+        Args:
+            image: as in `upscale`.
+            deadline: when to stop; without one it goes on to the best that the table predicts.
+            objective: as in `upscale`.
+        """
+        limit = Budget("ms", math.inf, "inf") if deadline is None else parse_deadline(deadline)
+        return self._improve(image, limit, objective, on_the_way=True)
+
+    def _improve(self, image: np.ndarray, limit: Budget, objective: str | None, on_the_way: bool) -> Iterator[Result]:
+        """The last result, at `limit`; with `on_the_way` those before it too."""
+        begun = time.perf_counter()
+        objective = self._objective(objective)
+        rgb = engine_picture(check_image(image))
+        sr = interpolate(rgb, self.scale)
+        complete = restore(sr, image, self.scale)
+        stitch_ms = 1e3 * (time.perf_counter() - begun)
+        # At the end the picture is copied and restored again, and the plan of what it shows is made.
+        until = begun + (limit.value - 1.5 * stitch_ms - END_MS) / 1e3
+        table = self._clock_cost()
+        hopeless = time.perf_counter() >= until
+        if hopeless:
+            grid, mse = Grid(rgb.shape[0], rgb.shape[1], PATCH), None
+            error = np.zeros((grid.areas.size, 1))
+        else:
+            grid, psnr, mse = self._predict(rgb, self.table)
+            self._load_until(begun + LOADING * (until - begun))
+            error = (mse * grid.areas.reshape(-1, 1) if objective == "mse" else -psnr)[:, : self._ready]
+        run = Anytime(rgb, sr, grid, error, table, self.backend, self.branches, self.card.halo)
+        note = "" if table.unit == "ms" else "never calibrated on this machine: paced by its own tiles"
+
+        def result() -> Result:
+            shown = self._finish(grid, run.branch_map.flatten(), mse, table, "deadline", limit.text, objective, note)
+            picture = restore(run.picture(), image, self.scale) if run.branch_map.any() else complete.copy()
+            total = 1e3 * (time.perf_counter() - begun)
+            time_ms = {"plan": total - stitch_ms - run.infer_ms, "infer": run.infer_ms, "stitch": stitch_ms}
+            return self._result(picture, shown, run.pixels, {**time_ms, "total": total})
+
+        if on_the_way:
+            yield result()
+        if not hopeless:
+            for _ in run.run(until):
+                if on_the_way:
+                    yield result()
+        if not on_the_way:
+            yield result()
+
+    def _load_until(self, end: float) -> None:
+        """Load sub-nets, cheapest first, as long as another begins before `end` in seconds of `perf_counter`."""
+        while self._ready < len(self.branches) and time.perf_counter() < end:
+            self.backend.load(self.branches[self._ready])
+            self._ready += 1
+
+    def _result(self, image: np.ndarray, plan: Plan, pixels: np.ndarray, time_ms: dict[str, float]) -> Result:
+        """The picture with its report; `pixels` are those that went through each branch."""
+        macs = float(pixels @ self._macs.per_pixel)
+        about = {"backend": self.backend.name, "precision": self.backend.precision}
+        return Result(image, plan, statistics(plan, macs=macs, time_ms=time_ms, **about))
 
     def _check_belongs(self, plan: Plan, image: np.ndarray) -> None:
         if (plan.grid.height, plan.grid.width) != image.shape[:2]:
@@ -287,44 +373,10 @@ class Upscaler:
         if (plan.model_sha256, plan.branches, plan.scale) != (self.card.sha256, self.branches, self.scale):
             raise ArtefactError(f"the plan was made for model '{plan.model}', not for this '{self.card.name}'")
 
-    def _render(self, plan: Plan, image: np.ndarray) -> tuple[np.ndarray, Rendered]:
-        """Run the plan and bring the result to the dtype and channels of `image`."""
-        colour, alpha = split_alpha(image)
-        rgb = rgb8(colour)
-        rendered = run_plan(plan, rgb, self.backend, self.progress)
-        sr = rendered.image
-        if colour.ndim == 2:
-            sr = cv2.cvtColor(sr, cv2.COLOR_RGB2GRAY)
-        if colour.dtype == np.uint16:
-            base = interpolate(rgb if colour.ndim == 3 else np.ascontiguousarray(rgb[..., 0]), self.scale)
-            difference = sr.astype(np.int32) - base
-            sr = np.clip(interpolate(colour, self.scale) + 257 * difference, 0, 65535).astype(np.uint16)
-        if alpha is not None:
-            sr = np.dstack([sr, interpolate(alpha, self.scale)])
-        return sr, rendered
-
 
 def _total(error: np.ndarray, branches: np.ndarray) -> float:
     """Sum of error (patches, branches) over the chosen branches (patches,)."""
     return float(error[np.arange(len(branches)), branches].sum())
-
-
-def check_image(image: np.ndarray) -> np.ndarray:
-    """`image` itself when it is a picture that can be upscaled, else UsageError."""
-    if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16):
-        kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
-        raise UsageError(f"a picture must be a uint8 or uint16 array, not {kind}")
-    if image.ndim not in (2, 3) or image.size == 0 or (image.ndim == 3 and image.shape[2] not in (2, 3, 4)):
-        raise UsageError(f"a picture must be (H, W) or (H, W, 2 to 4) and not empty, not {image.shape}")
-    return image
-
-
-def split_alpha(image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Colours (H, W, 3) or grey (H, W), and alpha (H, W) or None, of a picture that `check_image` takes."""
-    if image.ndim == 2 or image.shape[2] == 3:
-        return np.ascontiguousarray(image), None
-    colour = image[..., 0] if image.shape[2] == 2 else image[..., :3]
-    return np.ascontiguousarray(colour), np.ascontiguousarray(image[..., -1])
 
 
 @lru_cache(maxsize=4)

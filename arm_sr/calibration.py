@@ -6,11 +6,12 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+import scipy.optimize
 from tqdm import tqdm
 
 from .backends import Backend
@@ -22,54 +23,83 @@ from .stitch import interpolate
 
 log = logging.getLogger(__name__)
 
-SIDES = (48, 192)
-"""Sides in LR pixels of the two tiles that are timed."""
-REPEATS = 5
+BATCHES = ((1, 38, 38), (6, 38, 38), (1, 38, 134), (1, 70, 102), (1, 134, 134), (1, 134, 262), (1, 262, 262))
+"""Tiles that are timed: how many in a call, height and width in LR pixels. Patches with halo, alone and merged."""
+ROUNDS = 7
+"""How often each is timed,"""
+LONGEST = 1.5
+"""unless the tiles of one branch took so many seconds already; three rounds are always done."""
 
 
 def measure(card: ModelCard, backend: Backend) -> CostTable:
-    """Time every branch on two tile sizes; takes a few seconds and wants an idle machine.
+    """Time every branch on tiles of several sizes; takes less than ten seconds and wants an idle machine.
 
     Returns:
-        Milliseconds a call and an LR pixel, from the medians.
+        Milliseconds a call and an LR pixel that fit the medians best.
     """
-    noise = np.random.default_rng(0).integers(0, 256, (1, SIDES[1], SIDES[1], 3), dtype=np.uint8)
-    per_call, per_pixel = [], []
+    height, width = max(h for _, h, _ in BATCHES), max(w for *_, w in BATCHES)
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    batches = [np.repeat(noise[None, :h, :w], count, axis=0) for count, h, w in BATCHES]
+    canvas = np.empty((height * card.scale, width * card.scale, 3), np.uint8)
+    fits = []
     for branch in tqdm(card.branches, desc="calibrating", unit="branch", leave=False, disable=None):
-        runs: list[Callable[[], object]] = []
-        for side in SIDES:
-            tile = np.ascontiguousarray(noise[:, :side, :side])
+
+        def run(batch: np.ndarray, branch: str = branch) -> None:
             if branch == card.branches[0]:
-                runs.append(lambda tile=tile[0]: interpolate(tile, card.scale))  # type: ignore[misc]
+                results = [interpolate(tile, card.scale) for tile in batch]
             else:
-                runs.append(lambda tile=tile, branch=branch: backend.run(branch, tile))  # type: ignore[misc]
-        small, large = (_median_ms(run) for run in runs)
-        slope = max(large - small, 0.0) / (SIDES[1] ** 2 - SIDES[0] ** 2)
-        per_pixel.append(slope)
-        per_call.append(max(small - slope * SIDES[0] ** 2, 0.0))
+                results = list(backend.run(branch, np.stack(list(batch))))
+            for result in results:  # stitching is part of the cost
+                canvas[: result.shape[0], : result.shape[1]] = result
+
+        fits.append(fit_cost(BATCHES, _median_ms(run, batches)))
     where = f"measured on {machine()}, {backend.name} {backend.version}"
-    return CostTable("ms", card.branches, np.array(per_call), np.array(per_pixel), f"{where} {backend.precision}")
+    per_call, per_pixel = np.array(fits).T
+    return CostTable("ms", card.branches, per_call, per_pixel, f"{where} {backend.precision}")
 
 
-def _median_ms(run: Callable[[], object]) -> float:
-    run()
-    times = []
-    for _ in range(REPEATS):
-        begun = time.perf_counter()
-        run()
-        times.append(1e3 * (time.perf_counter() - begun))
-    return statistics.median(times)
+def fit_cost(batches: Sequence[tuple[int, int, int]], ms: Sequence[float]) -> tuple[float, float]:
+    """Cost of a tile and of an LR pixel, both 0 or more, with the least squared relative error.
+
+    Args:
+        batches: tiles in a call, their height and width in LR pixels.
+        ms: what each call took.
+    """
+    tiles = np.array([(count, count * height * width) for count, height, width in batches], dtype=float)
+    per_call, per_pixel = scipy.optimize.nnls(tiles / np.array(ms)[:, None], np.ones(len(tiles)))[0]
+    return float(per_call), float(per_pixel)
 
 
-def cached_or_measured(card: ModelCard, backend: Backend) -> CostTable:
-    """The cached costs of this machine, model and engine; measured and cached when there are none."""
+def _median_ms(run: Callable[[np.ndarray], None], batches: list[np.ndarray]) -> list[float]:
+    """Median time of each batch; they are run in turn, so that a slow moment meets all of them."""
+    times: list[list[float]] = [[] for _ in batches]
+    for batch in batches:
+        run(batch)
+    begun = time.perf_counter()
+    for done in range(ROUNDS):
+        if done >= 3 and time.perf_counter() - begun > LONGEST:
+            break
+        for batch, mine in zip(batches, times, strict=True):
+            start = time.perf_counter()
+            run(batch)
+            mine.append(1e3 * (time.perf_counter() - start))
+    return [statistics.median(mine) for mine in times]
+
+
+def cached(card: ModelCard, backend: Backend) -> CostTable | None:
+    """The cached costs of this machine, model and engine, or None; a damaged file is named in the log."""
     path = cache_path(card, backend)
     if path.is_file():
         try:
             return CostTable.load(path, card)
         except ArtefactError as error:
-            log.warning("%s; measuring again", error)
-    return calibrate(card, backend)
+            log.warning("%s; arm-sr calibrate replaces it", error)
+    return None
+
+
+def cached_or_measured(card: ModelCard, backend: Backend) -> CostTable:
+    """The cached costs; measured and cached when there are none."""
+    return cached(card, backend) or calibrate(card, backend)
 
 
 def calibrate(card: ModelCard, backend: Backend) -> CostTable:

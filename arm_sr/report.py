@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from .scheduler import Plan
+from .scheduler.budget import parse_deadline
 
 
 def branch_colours(count: int) -> np.ndarray:
@@ -49,8 +50,12 @@ def statistics(plan: Plan, *, macs: float, time_ms: dict[str, float], backend: s
     """
     height, width = plan.grid.height, plan.grid.width
     spent_ms = time_ms.get("infer", 0.0) + time_ms.get("stitch", 0.0)
+    planned: float | None
     if plan.kind == "ms":
         planned, spent = plan.cost, spent_ms
+    elif plan.kind == "deadline":
+        planned = None if plan.requested == "inf" else parse_deadline(plan.requested).value
+        spent = time_ms["total"]
     elif plan.kind == "share":
         # By the table that the share counts; what runs is exactly the plan's tiles.
         planned = plan.cost / plan.cost_largest

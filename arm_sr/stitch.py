@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -76,25 +76,30 @@ def run_plan(
             chunk = members[first : first + at_once]
             results = infer(branch, np.stack([image[y0:y1, x0:x1] for y0, x0, y1, x1 in outer[chunk]]))
             for result, core, around in zip(results, tiles.box[chunk] * scale, outer[chunk] * scale, strict=True):
-                top, left, bottom, right = core
-                inside = result[top - around[0] : bottom - around[0], left - around[1] : right - around[1]]
-                sr[top:bottom, left:right] = inside
-    soften_seams(sr, plan)
+                paste(sr, result, core, around)
+    soften_seams(sr, plan.seams())
     return Rendered(sr, pixels, infer_ms)
+
+
+def paste(sr: np.ndarray, result: np.ndarray, core: np.ndarray, around: np.ndarray) -> None:
+    """Put the part `core` of a tile that was computed `around` it into the picture; boxes in pixels of `sr`."""
+    top, left, bottom, right = core
+    inside = result[top - around[0] : bottom - around[0], left - around[1] : right - around[1]]
+    sr[top:bottom, left:right] = inside
 
 
 SEAM_SHARE = 5 / 32
 """How far the pixels on either side of a seam move towards each other, as a share of the step between them."""
 
 
-def soften_seams(sr: np.ndarray, plan: Plan) -> None:
+def soften_seams(sr: np.ndarray, seams: Iterable[tuple[int, int, np.ndarray]]) -> None:
     """Reduce, in place, the step across the borders between tiles: uint8 RGB, (scale * H, scale * W, 3).
 
     The tiles on either side were computed by different branches or from different context. PixelShuffle leaves a
     larger step at every border of LR pixels than within them; at a seam the difference between the tiles adds to
     it and would show as a line.
     """
-    for axis, after, seam in plan.seams():
+    for axis, after, seam in seams:
         lines = np.moveaxis(sr, axis, 0)
         pair = lines[after - 1 : after + 1, seam].astype(np.int16)
         move = np.rint((pair[1] - pair[0]) * SEAM_SHARE).astype(np.int16)

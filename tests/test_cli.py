@@ -318,6 +318,22 @@ def test_calibrate_prints_and_writes_a_cost_table(run, tiny_model: Path, small: 
     assert (100, 120, 3) == load("o.png").shape
 
 
+def test_upscale_by_a_deadline(run, tiny_model: Path, small: np.ndarray) -> None:
+    """A whole picture, and a report that says how long it took; a dry run has no plan to show."""
+    save(small, "a.png")
+    status, out, err = run("upscale", "a.png", "-m", tiny_model, "--deadline", "5s", "-o", "o.png", "--json", "-")
+    budget = json.loads(out)["budget"]
+    assert (0, (100, 120, 3)) == (status, load("o.png").shape)
+    assert {"kind": "deadline", "requested": "5s", "planned": 5000.0}.items() <= budget.items()
+    assert 0 < budget["spent"] < 5000
+    assert f"5s asked, {budget['spent']:.0f} ms taken" in err
+    assert 2 == run("upscale", "a.png", "-m", tiny_model, "--deadline", "5s", "--dry-run")[0]
+    for wrong in ("5", "40%", "0s"):
+        status, out, err = run("upscale", "a.png", "--deadline", wrong, "-o", "p.png")
+        assert (2, "") == (status, out)
+        assert f"deadline '{wrong}'" in err
+
+
 def test_models_lists_what_comes_along(run) -> None:
     """Every sub-net of plain-x4 with its parameters."""
     status, out, _ = run("models")

@@ -1,7 +1,10 @@
 """`Upscaler`: any size, any budget, any model."""
 
+import json
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -242,6 +245,13 @@ def test_milliseconds_are_measured_once_and_kept(
         ({"eta": 1, "objective": "mse"}, UsageError),
         ({"objective": "ssim"}, UsageError),
         ({"width": "w17"}, ModelError),
+        ({"deadline": "0ms"}, BudgetError),
+        ({"deadline": "40%"}, BudgetError),
+        ({"deadline": "soon"}, BudgetError),
+        ({"deadline": "80ms", "budget": "40%"}, UsageError),
+        ({"deadline": "80ms", "eta": 1}, UsageError),
+        ({"deadline": "80ms", "width": "w16"}, UsageError),
+        ({"deadline": "80ms", "objective": "ssim"}, UsageError),
     ],
 )
 def test_wrong_arguments_are_refused(how: dict[str, object], error: type[Exception]) -> None:
@@ -257,6 +267,87 @@ def test_what_is_no_picture_is_refused(image: object) -> None:
     """Wrong dtype, empty, wrong channels, no array."""
     with pytest.raises(UsageError, match="a picture must be"):
         upscaler_of("plain-x4").upscale(image)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_model: Path) -> Upscaler:
+    """The random model with its sub-nets loaded and costs given by hand."""
+    rows = {"w4": {"per_call": 0.05, "per_lr_pixel": 1e-4}, "w8": {"per_call": 0.05, "per_lr_pixel": 4e-4}}
+    (tmp_path / "cost.json").write_text(json.dumps({"unit": "ms", "branches": rows}))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    upscaler = Upscaler(tiny_model, cost=tmp_path / "cost.json")
+    upscaler.load()
+    return upscaler
+
+
+DEPTHS = [
+    lambda photo: photo,
+    lambda photo: photo[..., 0],
+    lambda photo: np.dstack([photo, photo[..., 0]]),
+    lambda photo: photo[..., :2],
+    lambda photo: photo.astype(np.uint16) * 257,
+    lambda photo: photo[:1, :1],
+]
+
+
+@pytest.mark.parametrize("kind", DEPTHS, ids=["rgb", "grey", "rgba", "grey and alpha", "16 bit", "one pixel"])
+def test_a_deadline_far_away_gives_the_best_of_every_patch(ready: Upscaler, photo: np.ndarray, kind: Any) -> None:
+    """Of any kind of picture; it is nearly the picture of the plan it reports, whose tiles are larger."""
+    image = np.ascontiguousarray(kind(photo[:90, :100]))
+    result = ready.upscale(image, deadline="1000s")
+    again = ready.upscale(image, plan=result.plan)
+    assert (again.image.shape, again.image.dtype) == (result.image.shape, result.image.dtype)
+    step = 257 if image.dtype == np.uint16 else 1
+    assert (np.abs(again.image.astype(int) - result.image) > step).mean() < 0.05
+    assert (result.plan.branch_map == 2).all()  # the table of this model says so
+    assert {"kind": "deadline", "requested": "1000s", "planned": 1e6}.items() <= result.stats["budget"].items()
+
+
+@pytest.mark.parametrize("kind", DEPTHS, ids=["rgb", "grey", "rgba", "grey and alpha", "16 bit", "one pixel"])
+def test_a_deadline_that_is_over_gives_interpolation(ready: Upscaler, photo: np.ndarray, kind: Any) -> None:
+    """Whole, and to the bit."""
+    image = np.ascontiguousarray(kind(photo[:90, :100]))
+    result = ready.upscale(image, deadline="0.001ms")
+    assert np.array_equal(ready.upscale(image, width="bicubic").image, result.image)
+    assert 0 == result.stats["macs"]["planned"] == result.plan.branch_map.max()
+
+
+def test_sub_nets_are_loaded_within_the_time(tiny_model: Path, photo: np.ndarray, monkeypatch: Any) -> None:
+    """A deadline that is over loads none; `load` makes all ready, and no deadline loads again."""
+    upscaler, loaded = Upscaler(tiny_model), []
+    monkeypatch.setattr(upscaler.backend, "load", loaded.append)
+    upscaler.upscale(photo[:64, :64], deadline="0.001ms")
+    assert [] == loaded
+    upscaler.load()
+    assert ["w4", "w8"] == loaded
+    upscaler.upscale(photo[:64, :64], width="bicubic")
+    assert ["w4", "w8"] == loaded
+
+
+def test_a_machine_that_was_never_measured_is_not_measured_for_a_deadline(
+    tiny_model: Path, photo: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report says that it was paced by its own tiles."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    result = Upscaler(tiny_model).upscale(photo[:64, :64], deadline="20s")
+    assert "never calibrated" in result.stats["note"]
+    assert (result.plan.branch_map == 2).all()
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_the_picture_improves_before_the_eyes(ready: Upscaler, photo: np.ndarray) -> None:
+    """Interpolation first; every patch only climbs; no result changes afterwards; the last is that of `upscale`."""
+    image = photo[:90, :100]
+    results = []
+    for result in ready.improve(image):
+        results.append((result, result.image.copy()))
+    assert np.array_equal(ready.upscale(image, width="bicubic").image, results[0][1])
+    for (before, _), (after, _) in pairwise(results):
+        assert (after.plan.branch_map >= before.plan.branch_map).all()
+        assert (after.plan.branch_map > before.plan.branch_map).any()
+    assert all(np.array_equal(result.image, copy) for result, copy in results)
+    assert (results[-1][0].plan.branch_map == 2).all()
+    assert results[-1][0].stats["budget"]["planned"] is None
 
 
 def test_heat_map_shows_the_branches(photo: np.ndarray) -> None:

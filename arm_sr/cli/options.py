@@ -24,15 +24,18 @@ def add_model(parser: argparse.ArgumentParser, default: str | None = "plain-x4")
 
 
 def add_choice(parser: argparse.ArgumentParser) -> None:
-    """`-b`, `--eta`, `--width`, `--objective`."""
+    """`-b`, `--eta`, `--width`, `--deadline`, `--objective`."""
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("-b", "--budget", help="40%% or 0.4 of the largest sub-net, 2.5GMAC, 150ms, or max (default)")
     choice.add_argument("--eta", help="trade-off of ARM's rule, a number or best; larger spends more")
     choice.add_argument("--width", metavar="W", help="one branch everywhere: bicubic, w16, ...")
+    choice.add_argument(
+        "--deadline", metavar="TIME", help="80ms or 1.5s for upscaling, files not counted: the best there is by then"
+    )
     parser.add_argument(
         "--objective",
         choices=("mse", "psnr"),
-        help="what a budget optimises: total squared error (default) or ARM's mean of patch PSNRs",
+        help="what a budget or deadline optimises: total squared error (default) or ARM's mean of patch PSNRs",
     )
 
 
@@ -54,11 +57,14 @@ def open_upscaler(args: argparse.Namespace, model: str | None = None) -> "Upscal
 def choice_of(args: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `Upscaler.upscale` that the options ask for, checked before any picture is read."""
     from ..scheduler import Budget
+    from ..scheduler.budget import parse_deadline
     from ..scheduler.policy import parse_eta
 
     if args.budget is not None:
         Budget.parse(args.budget)
     if args.eta is not None:
         parse_eta(args.eta)
-    names = ("budget", "eta", "width", "objective")
+    if args.deadline is not None:
+        parse_deadline(args.deadline)
+    names = ("budget", "eta", "width", "deadline", "objective")
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}

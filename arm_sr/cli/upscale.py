@@ -40,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
     how = choice_of(args)
     if args.heatmap and len(args.inputs) > 1:
         raise UsageError("--heatmap takes one input, because it writes one file")
+    if args.deadline and args.dry_run:
+        raise UsageError("--dry-run has no plan for a deadline: what is computed depends on the clock")
     model = args.model or (model_of_scale(args.scale) if args.scale is not None else None)
     upscaler = open_upscaler(args, model or "plain-x4")
     if args.scale not in (None, upscaler.scale):
@@ -47,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
         raise ModelError(f"model '{name}' has scale {scale}, not {args.scale}; leave -s or -m out")
     if args.width is not None:
         upscaler.branch_number(args.width)  # a wrong name is usage, said before any picture is read
+    if args.deadline:
+        upscaler.load()  # before the clock runs
     targets = _targets(args, upscaler.scale)
     lines, failed = [], 0
     for source, target in zip(args.inputs, targets, strict=True):
@@ -102,7 +106,7 @@ def _one(
     """Upscale `source` into `target` and return its report."""
     import numpy as np
 
-    from ..api import split_alpha
+    from ..channels import split_alpha
     from ..errors import ImageError
     from ..imaging.io import Image, check_writable, read_image, write_image
     from ..report import statistics
@@ -161,8 +165,11 @@ def _summary(stats: dict[str, Any]) -> str:
         f"({100 * planned / largest:.1f}% of one pass of the largest sub-net), patches: {shares}; "
         f"{time_ms['plan'] + time_ms['infer'] + time_ms['stitch']:.0f} ms and {time_ms['total']:.0f} ms with files"
     )
-    if stats["budget"]["kind"] == "ms":
-        text += f"; {stats['budget']['requested']} asked, {stats['budget']['planned']:.0f} ms planned"
+    budget = stats["budget"]
+    if budget["kind"] == "ms":
+        text += f"; {budget['requested']} asked, {budget['planned']:.0f} ms planned"
+    if budget["kind"] == "deadline":
+        text += f"; {budget['requested']} asked, {budget['spent']:.0f} ms taken"
     return text + (f"; {stats['note']}" if stats["note"] else "")
 
 

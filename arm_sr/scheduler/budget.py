@@ -49,3 +49,14 @@ class Budget:
         if unit == "" and value > 1:
             raise BudgetError(f"budget '{text}' has no unit, and a share without % is at most 1; {_HINT}")
         return cls(kind, value, text)
+
+
+def parse_deadline(deadline: str) -> Budget:
+    """Read `80ms` or `1.5s`; BudgetError when it is no time above 0."""
+    try:
+        budget = Budget.parse(deadline)
+        if budget.kind == "ms":
+            return budget
+    except BudgetError:
+        pass
+    raise BudgetError(f"deadline '{deadline}' must be a time above 0, like 80ms or 1.5s")

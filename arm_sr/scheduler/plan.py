@@ -13,7 +13,7 @@ from ..atomic import write_bytes
 from ..errors import ArtefactError
 from ..imaging.metrics import psnr_of_mse
 from ..patches import Grid
-from .tiles import Tiles
+from .tiles import Tiles, seams
 
 SCHEMA = 1
 
@@ -37,9 +37,9 @@ class Plan:
     tiles: Tiles
     """What goes through the sub-nets."""
     kind: str
-    """What was asked for: `share`, `macs`, `ms`, `max`, `eta` or `width`."""
+    """What was asked for: `share`, `macs`, `ms`, `max`, `eta`, `width` or `deadline`."""
     requested: str
-    """The budget, eta or branch that was asked for, in words."""
+    """The budget, eta, branch or time that was asked for, in words."""
     objective: str
     """`mse` or `psnr`."""
     cost: float
@@ -69,21 +69,11 @@ class Plan:
         return dict(zip(self.branches, numbers.tolist(), strict=True))
 
     def seams(self) -> Iterator[tuple[int, int, np.ndarray]]:
-        """Where pixels of the upscaled picture belong to different tiles than their neighbours.
-
-        For every line of the grid with a seam: the axis that it crosses (0: rows), the first pixel after it along
-        that axis, and which pixels along the line it separates: bool, (scale * W,) or (scale * H,).
-        """
-        grid = self.grid
-        owner = np.zeros(grid.shape, dtype=np.int64)
-        for number, (top, left, bottom, right) in enumerate(-(-self.tiles.box // grid.patch), start=1):
+        """Where pixels belong to different tiles than their neighbours, as `tiles.seams` gives it."""
+        owner = np.zeros(self.grid.shape, dtype=np.int64)
+        for number, (top, left, bottom, right) in enumerate(-(-self.tiles.box // self.grid.patch), start=1):
             owner[top:bottom, left:right] = number
-        for axis, (across, along) in enumerate(((grid.row_edges, grid.col_edges), (grid.col_edges, grid.row_edges))):
-            owners, lengths = np.moveaxis(owner, axis, 0), self.scale * np.diff(along)
-            for line in range(1, len(owners)):
-                seam = owners[line - 1] != owners[line]
-                if seam.any():
-                    yield axis, int(self.scale * across[line]), np.repeat(seam, lengths)
+        return seams(owner, self.grid, self.scale)
 
     @property
     def uses_bicubic(self) -> bool:

@@ -1,5 +1,6 @@
 """Tiles: neighbouring patches of one branch merged into rectangles, so that halo is paid once."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -34,9 +35,28 @@ class Tiles:
         top, left, bottom, right = self.outer.T
         return (bottom - top) * (right - left)
 
+    def costs(self, table: CostTable) -> np.ndarray:
+        """Cost of each tile: (tiles,)."""
+        return table.per_call[self.branch] + table.per_pixel[self.branch] * self.computed_pixels
+
     def cost(self, table: CostTable) -> float:
         """Sum over the tiles; interpolation is not in it."""
-        return float(np.sum(table.per_call[self.branch] + table.per_pixel[self.branch] * self.computed_pixels))
+        return float(np.sum(self.costs(table)))
+
+
+def seams(owner: np.ndarray, grid: Grid, scale: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Where pixels of the upscaled picture belong to different tiles than their neighbours.
+
+    `owner` has the number of the tile of every patch: (rows, cols). For every line of the grid with a seam there is
+    the axis that it crosses (0: rows), the first pixel after it along that axis, and which pixels along the line it
+    separates: bool, (scale * W,) or (scale * H,).
+    """
+    for axis, (across, along) in enumerate(((grid.row_edges, grid.col_edges), (grid.col_edges, grid.row_edges))):
+        owners, lengths = np.moveaxis(owner, axis, 0), scale * np.diff(along)
+        for line in range(1, len(owners)):
+            seam = owners[line - 1] != owners[line]
+            if seam.any():
+                yield axis, int(scale * across[line]), np.repeat(seam, lengths)
 
 
 def merge(branch_map: np.ndarray, grid: Grid, halo: int, table: CostTable) -> Tiles:

@@ -10,6 +10,7 @@ from strategies import few
 
 from arm_sr.errors import ArmSRError, BudgetError, UsageError
 from arm_sr.scheduler import Budget
+from arm_sr.scheduler.budget import parse_deadline
 
 ACCEPTED = [
     ("40%", "share", 0.4),
@@ -125,3 +126,13 @@ def test_any_number_with_a_unit_is_read_as_python_reads_it(number, unit):
     """Exponents included."""
     factor = {"": 1, "%": 0.01, "MAC": 1, "GMAC": 1e9, "ms": 1, "s": 1000}[unit]
     assert pytest.approx(number * factor, rel=1e-12) == Budget.parse(f"{number!r}{unit}").value
+
+
+def test_deadlines_are_times():
+    """In milliseconds or seconds; nothing else is one, and the message names it."""
+    assert [("ms", 80.0, "80ms"), ("ms", 1500.0, "1.5s")] == [
+        (d.kind, d.value, d.text) for d in map(parse_deadline, ("80ms", "1.5s"))
+    ]
+    for wrong in ("80", "0.5", "40%", "2GMAC", "max", "-1ms", "0s", "soon", ""):
+        with pytest.raises(BudgetError, match=f"deadline '{wrong}'"):
+            parse_deadline(wrong)

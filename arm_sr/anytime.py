@@ -1,0 +1,109 @@
+"""Against the clock: a picture that is complete from the start and gets better until time is up.
+
+After interpolation the upgrades that the remaining time pays for are planned as for a budget in milliseconds, cut
+into tiles short enough to stop between them, and run by predicted gain for cost. Every tile is held against the
+clock: on a machine that is slower than its costs say, or whose costs were never measured, the rest is planned anew.
+"""
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from .backends import Backend
+from .cost import CostTable
+from .patches import Grid
+from .scheduler.next_tiles import next_tiles
+from .scheduler.tiles import Tiles, seams
+from .stitch import paste, soften_seams
+
+SHARE = 1 / 8
+"""A tile takes at most this share of the time that remains,"""
+STEP_MS = 50.0
+"""and at most this long, so that callers who show the picture on the way see it improve."""
+SAFETY = 2.0
+"""A tile is begun when the time that remains is this many times what it should take."""
+FIRST_MS = 5.0
+"""Without measured costs the first tile, a single patch in the cheapest sub-net, is begun when so much time remains."""
+SLOWER = 1.25
+"""Plan anew when tiles take this many times what they took when the plan was made."""
+
+
+class Anytime:
+    """One picture on its way from interpolation to the best that its table predicts.
+
+    Args:
+        rgb: uint8 LR picture, (H, W, 3).
+        sr: the interpolated picture, uint8 (scale * H, scale * W, 3); improved in place.
+        grid: its patches.
+        error: predicted error of every patch under the branches that may run, smaller is better: (patches, branches).
+        table: cost of every branch, in milliseconds or, when those were never measured, in MACs.
+        backend: engine with the sub-nets.
+        branches: their names, interpolation first.
+        halo: LR pixels around a tile.
+    """
+
+    def __init__(self, rgb: np.ndarray, sr: np.ndarray, grid: Grid, error: np.ndarray, table: CostTable,
+                 backend: Backend, branches: tuple[str, ...], halo: int) -> None:  # fmt: skip
+        self._rgb, self._sr, self._error, self._table, self._halo = rgb, sr, error, table, halo
+        self._backend, self._branches, self._scale = backend, branches, sr.shape[0] // rgb.shape[0]
+        self._pace = 1.0 if table.unit == "ms" else None  # milliseconds for each unit of cost
+        self._owner = np.zeros(grid.shape, dtype=np.int64)  # number of the tile that a patch shows
+        self.grid = grid
+        """The patches."""
+        self.branch_map = np.zeros(grid.shape, dtype=np.int64)
+        """Branch that every patch shows: (rows, cols)."""
+        self.pixels = np.zeros(len(branches), dtype=np.int64)
+        """LR pixels that went through each branch, halo included: (branches,)."""
+        self.infer_ms = 0.0
+        """Time inside the engine."""
+
+    def run(self, until: float) -> Iterator[None]:
+        """Improve the picture tile by tile, as long as another ends before `until` (seconds of `perf_counter`, or
+        infinity); yields after each."""
+        while True:
+            planned, begun = self._pace, False
+            tiles = self._next(until)
+            for number, cost in enumerate(tiles.costs(self._table)):
+                left = 1e3 * (until - time.perf_counter())
+                if left < (FIRST_MS if self._pace is None else SAFETY * self._pace * cost):
+                    break
+                self._run(tiles, number, float(cost))
+                begun = True
+                yield
+                if planned is None or self._pace is None or self._pace > SLOWER * planned:
+                    break
+            if not begun:
+                return
+
+    def _next(self, until: float) -> Tiles:
+        """What to run in the time that remains, the most worthwhile tile first."""
+        if self._pace is None:
+            return next_tiles(self._error[:, :2], self.branch_map, self.grid, self._halo, self._table, np.inf, 0.0)
+        left = max(0.0, 1e3 * (until - time.perf_counter())) / self._pace
+        longest = min(SHARE * left, STEP_MS / self._pace)
+        return next_tiles(self._error, self.branch_map, self.grid, self._halo, self._table, left, longest)
+
+    def _run(self, tiles: Tiles, number: int, cost: float) -> None:
+        branch, box, around = int(tiles.branch[number]), tiles.box[number], tiles.outer[number]
+        begun = time.perf_counter()
+        batch = np.ascontiguousarray(self._rgb[None, around[0] : around[2], around[1] : around[3]])
+        result = self._backend.run(self._branches[branch], batch)[0]
+        took = 1e3 * (time.perf_counter() - begun)
+        paste(self._sr, result, box * self._scale, around * self._scale)
+        pace = took / cost
+        if self._pace is None:
+            self._pace = pace
+        else:  # slower is believed at once, but one hiccup does not stop the rest; faster by and by
+            self._pace = min(pace, 2 * self._pace) if pace > self._pace else 0.7 * self._pace + 0.3 * pace
+        self.infer_ms += took
+        self.pixels[branch] += batch.shape[1] * batch.shape[2]
+        top, left, bottom, right = -(-box // self.grid.patch)
+        self.branch_map[top:bottom, left:right] = branch
+        self._owner[top:bottom, left:right] = self._owner.max() + 1
+
+    def picture(self) -> np.ndarray:
+        """The picture so far with its seams softened, a copy: uint8 (scale * H, scale * W, 3)."""
+        sr = self._sr.copy()
+        soften_seams(sr, seams(self._owner, self.grid, self._scale))
+        return sr

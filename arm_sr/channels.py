@@ -1,0 +1,51 @@
+"""What lies between any picture and an engine that takes 8-bit RGB: dtypes, grey and alpha."""
+
+import cv2
+import numpy as np
+
+from .errors import UsageError
+from .imaging.io import rgb8
+from .stitch import interpolate
+
+
+def check_image(image: np.ndarray) -> np.ndarray:
+    """`image` itself when it is a picture that can be upscaled, else UsageError."""
+    if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16):
+        kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
+        raise UsageError(f"a picture must be a uint8 or uint16 array, not {kind}")
+    if image.ndim not in (2, 3) or image.size == 0 or (image.ndim == 3 and image.shape[2] not in (2, 3, 4)):
+        raise UsageError(f"a picture must be (H, W) or (H, W, 2 to 4) and not empty, not {image.shape}")
+    return image
+
+
+def split_alpha(image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Colours (H, W, 3) or grey (H, W), and alpha (H, W) or None, of a picture that `check_image` takes."""
+    if image.ndim == 2 or image.shape[2] == 3:
+        return np.ascontiguousarray(image), None
+    colour = image[..., 0] if image.shape[2] == 2 else image[..., :3]
+    return np.ascontiguousarray(colour), np.ascontiguousarray(image[..., -1])
+
+
+def engine_picture(image: np.ndarray) -> np.ndarray:
+    """What an engine sees of a picture that `check_image` takes: uint8 RGB (H, W, 3)."""
+    return rgb8(split_alpha(image)[0])
+
+
+def restore(sr: np.ndarray, image: np.ndarray, scale: int) -> np.ndarray:
+    """The upscaled picture with dtype and channels of its LR picture.
+
+    Args:
+        sr: upscaled `engine_picture(image)`, uint8 RGB (scale * H, scale * W, 3).
+        image: the LR picture. Its alpha is interpolated; a 16-bit picture is interpolated in 16 bit, and the 8-bit
+            difference of `sr` from interpolation is added.
+        scale: integer factor.
+    """
+    colour, alpha = split_alpha(image)
+    if colour.ndim == 2:
+        sr = cv2.cvtColor(sr, cv2.COLOR_RGB2GRAY)
+    if colour.dtype == np.uint16:
+        rgb = rgb8(colour)
+        base = interpolate(rgb if colour.ndim == 3 else np.ascontiguousarray(rgb[..., 0]), scale)
+        difference = sr.astype(np.int32) - base
+        sr = np.clip(interpolate(colour, scale) + 257 * difference, 0, 65535).astype(np.uint16)
+    return sr if alpha is None else np.dstack([sr, interpolate(alpha, scale)])

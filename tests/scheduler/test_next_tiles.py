@@ -1,0 +1,74 @@
+"""Which tiles come next: their order, their size and what they may cost."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import cost_tables, few, make_cost, routed_grids
+
+from arm_sr.patches import Grid
+from arm_sr.scheduler.next_tiles import next_tiles
+from arm_sr.scheduler.tiles import Tiles
+
+
+def gains(tiles: Tiles, error: np.ndarray, shown: np.ndarray, grid: Grid) -> np.ndarray:
+    """By how much the error falls with each tile, patch by patch."""
+    result = np.zeros(len(tiles.branch))
+    for index, (branch, box) in enumerate(zip(tiles.branch, tiles.box, strict=True)):
+        for row in np.flatnonzero((grid.row_edges[:-1] >= box[0]) & (grid.row_edges[1:] <= box[2])):
+            for col in np.flatnonzero((grid.col_edges[:-1] >= box[1]) & (grid.col_edges[1:] <= box[3])):
+                patch = row * grid.shape[1] + col
+                result[index] += error[patch, shown[row, col]] - error[patch, branch]
+    return result
+
+
+PIECES = st.sampled_from([0.0, 0.1, 0.5, np.inf])
+
+
+@given(routed_grids(), cost_tables(), st.integers(0, 3), st.floats(0, 1), PIECES, st.integers(0, 2**32))
+@few
+def test_tiles_are_worth_it_and_affordable(routed, table, halo, share, piece, seed):
+    """Each improves its patches and no patch is in two; uncut they cost no more than there is together, cut none costs
+    more than a piece unless it is one patch; the one with most gain for its cost is first."""
+    grid, shown = routed
+    error = np.random.default_rng(seed).random((grid.areas.size, 4))
+    left = share * table.one_pass(3, int(grid.areas.sum()))
+    piece *= left if left else 1.0
+
+    tiles = next_tiles(error, shown, grid, halo, table, left, piece)
+
+    costs, gained = tiles.costs(table), gains(tiles, error, shown, grid)
+    assert np.isfinite(piece) or costs.sum() <= left
+    assert (gained > 0).all()
+    ratios = gained / np.maximum(costs, 1e-12)
+    assert (np.diff(ratios) <= 1e-9 * ratios[:-1]).all()
+    count = np.zeros(grid.shape)
+    for cost, (top, left_side, bottom, right) in zip(costs, -(-tiles.box // grid.patch), strict=True):
+        count[top:bottom, left_side:right] += 1
+        assert cost <= piece or count[top:bottom, left_side:right].size == 1
+    assert count.max() <= 1
+
+
+def test_a_patch_that_is_good_already_is_left_alone():
+    """It shows the branch with the least error; its neighbour does not."""
+    error = np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
+    table = make_cost([0, 0, 0], [0, 1, 2])
+    tiles = next_tiles(error, np.array([[2, 1]]), Grid(4, 8, 4), 0, table, np.inf, np.inf)
+    assert ([2], [[0, 4, 4, 8]]) == (tiles.branch.tolist(), tiles.box.tolist())
+
+
+def test_an_upgrade_pays_for_the_whole_patch():
+    """What a cheaper sub-net has cost does not come back."""
+    error = np.array([[3.0, 2.0, 1.0]])
+    table = make_cost([0, 0, 0], [0, 1, 2])
+    for left, branches in ((31.0, []), (32.0, [2])):
+        tiles = next_tiles(error, np.array([[1]]), Grid(4, 4, 4), 0, table, left, np.inf)
+        assert branches == tiles.branch.tolist()
+
+
+def test_only_the_branches_with_an_error_may_run():
+    """The first ones: those whose sub-nets are ready."""
+    error = np.array([[3.0, 2.0], [3.0, 2.0]])
+    table = make_cost([0, 0, 0, 0], [0, 1, 2, 3])
+    tiles = next_tiles(error, np.array([[0, 0]]), Grid(4, 8, 4), 0, table, np.inf, np.inf)
+    assert [1] == tiles.branch.tolist()
+    assert [] == next_tiles(error[:, :1], np.array([[0, 0]]), Grid(4, 8, 4), 0, table, np.inf, np.inf).branch.tolist()

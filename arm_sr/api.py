@@ -62,7 +62,8 @@ class Upscaler:
         model: name of a model that comes with the package, or a model directory.
         backend: `auto`, `onnxruntime`, `openvino` or `pytorch`.
         lut: edge-to-PSNR table to use instead of the model's own.
-        cost: cost table (JSON) to use instead of MACs; `%` is then a share of its largest sub-net.
+        cost: cost table, or a file with one (JSON), to use instead of MACs; `%` is then a share of its largest
+            sub-net.
         progress: called with the LR pixels of each finished batch of tiles.
 
     Raises:
@@ -70,13 +71,14 @@ class Upscaler:
     """
 
     def __init__(self, model: str | Path = DEFAULT_MODEL, *, backend: str = "auto", lut: str | Path | None = None,
-                 cost: str | Path | None = None, progress: Callable[[int], None] | None = None) -> None:  # fmt: skip
+                 cost: str | Path | CostTable | None = None,
+                 progress: Callable[[int], None] | None = None) -> None:  # fmt: skip
         self.card = load_model(str(model))
         self.backend: Backend = open_backend(backend, self.card)
         self._table = None
         if lut is not None or table_path(self.card).exists():
             self._table = EdgeTable.for_model(self.card, None if lut is None else Path(lut))
-        self._given_cost = None if cost is None else CostTable.load(Path(cost), self.card)
+        self._given_cost = CostTable.load(Path(cost), self.card) if isinstance(cost, str | Path) else cost
         self._macs = CostTable.of_macs(self.card)
         self.progress = progress
         self._ready = 1  # branches, cheapest first, whose sub-nets a deadline may use without loading them

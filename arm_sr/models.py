@@ -75,6 +75,12 @@ class ModelCard:
         """Names of all branches, `bicubic` first, cheapest to dearest."""
         return (BICUBIC, *sorted(self.subnets, key=lambda name: self.subnets[name].macs_per_lr_pixel))
 
+    def branch_number(self, name: str) -> int:
+        """Place of a branch in `branches`; ModelError when there is none of that name."""
+        if name not in self.branches:
+            raise ModelError(f"unknown branch '{name}'; model '{self.name}' has {', '.join(self.branches)}")
+        return self.branches.index(name)
+
     @property
     def largest(self) -> str:
         """Name of the dearest sub-net."""

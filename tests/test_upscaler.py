@@ -70,7 +70,7 @@ def test_larger_budgets_never_predict_worse(
 ) -> None:
     """Monotone in the objective over a fine row of budgets."""
     image = picture(height, width, seed)
-    table = upscaler.table
+    table = upscaler.planner.table
     values = []
     for percent in range(2, 101, 7):
         plan = upscaler.plan(image, f"{percent}%", objective=objective)
@@ -188,7 +188,7 @@ def test_etas_move_from_the_cheapest_to_the_best(photo: np.ndarray) -> None:
     upscaler = upscaler_of("plain-x4")
     image = photo[:256, :256]
     plans = [upscaler.plan(image, eta=eta) for eta in (0, 0.2, 0.5, 1, 2, 8, "best")]
-    costs = [upscaler._macs.per_pixel[plan.branch_map].sum() for plan in plans]
+    costs = [upscaler.planner.macs.per_pixel[plan.branch_map].sum() for plan in plans]
     assert 0 == costs[0]
     assert np.all(np.diff(costs) >= 0)
     assert costs[-1] > 0
@@ -226,10 +226,10 @@ def test_milliseconds_are_measured_once_and_kept(
     assert {"kind": "ms", "requested": "5ms"}.items() <= result.stats["budget"].items()
     assert result.stats["budget"]["spent"] > 0
     (kept,) = (tmp_path / "arm_sr").iterdir()
-    again = Upscaler(tiny_model).measured_cost
-    assert first.measured_cost.per_pixel.tolist() == again.per_pixel.tolist()
+    again = Upscaler(tiny_model).planner.measured_cost
+    assert first.planner.measured_cost.per_pixel.tolist() == again.per_pixel.tolist()
     kept.write_text("{")
-    assert "ms" == Upscaler(tiny_model).measured_cost.unit
+    assert "ms" == Upscaler(tiny_model).planner.measured_cost.unit
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         name, scale = upscaler.card.name, upscaler.scale
         raise ModelError(f"model '{name}' has scale {scale}, not {args.scale}; leave -s or -m out")
     if args.width is not None:
-        upscaler.branch_number(args.width)  # a wrong name is usage, said before any picture is read
+        upscaler.card.branch_number(args.width)  # a wrong name is usage, said before any picture is read
     if args.deadline:
         upscaler.load()  # before the clock runs
     targets = _targets(args, upscaler.scale)

@@ -34,7 +34,7 @@ def upscale_like_arm(upscaler: Upscaler, lr: np.ndarray, eta: float) -> tuple[np
     Returns:
         The picture, uint8 RGB, and the milliseconds that were spent in the engine and in interpolation.
     """
-    table, scale = upscaler.table, upscaler.scale
+    table, scale = upscaler.planner.table, upscaler.scale
     size = table.patch
     sums = np.zeros((lr.shape[0] * scale, lr.shape[1] * scale, 3), np.float32)
     counts = np.zeros((*sums.shape[:2], 1), np.float32)

@@ -1,0 +1,199 @@
+"""`Planner`: from a picture and what it may cost to a plan, by the model's table."""
+
+from functools import cached_property
+
+import numpy as np
+
+from . import calibration
+from .backends import Backend
+from .cost import CostTable
+from .edges import patch_scores
+from .errors import ArtefactError, UsageError
+from .lut import EdgeTable, table_path
+from .models import ModelCard
+from .patches import Grid
+from .scheduler import Budget, Plan
+from .scheduler.policy import eta_rule, parse_eta
+from .scheduler.solver import rank_upgrades, solve
+from .scheduler.tiles import merge, merged_cost
+
+OBJECTIVES = ("mse", "psnr")
+"""`mse`: least total squared error; `psnr`: ARM's, the best mean of the PSNRs of the patches."""
+PATCH = 32
+"""Side of a patch in LR pixels where no table says another."""
+
+
+def checked_objective(objective: str | None) -> str:
+    """The objective that was asked for, or the default; UsageError when there is none of that name."""
+    if objective is not None and objective not in OBJECTIVES:
+        raise UsageError(f"unknown objective '{objective}'; there are {', '.join(OBJECTIVES)}")
+    return objective or OBJECTIVES[0]
+
+
+class Planner:
+    """Decides for pictures of one model on one engine.
+
+    Args:
+        card: the model.
+        table: its edge-to-PSNR table, or None.
+        given_cost: costs to count instead of MACs, or None.
+        backend: the engine, for its costs.
+    """
+
+    def __init__(self, card: ModelCard, table: EdgeTable | None, given_cost: CostTable | None,
+                 backend: Backend) -> None:  # fmt: skip
+        self.card, self._table, self._given_cost, self._backend = card, table, given_cost, backend
+        self.macs = CostTable.of_macs(card)
+        """Multiply-accumulates of every branch."""
+
+    @property
+    def table(self) -> EdgeTable:
+        """The edge-to-PSNR table; ArtefactError when the model has none."""
+        if self._table is None:
+            raise ArtefactError(
+                f"model '{self.card.name}' has no table, which a budget or eta needs; build {table_path(self.card)} "
+                "with tools/build_lut.py, or use max or a width"
+            )
+        return self._table
+
+    @cached_property
+    def measured_cost(self) -> CostTable:
+        """Milliseconds of every branch on this machine: from the cache, else measured now."""
+        return calibration.cached_or_measured(self.card, self._backend)
+
+    @property
+    def share_cost(self) -> CostTable:
+        """The costs that `%` and eta count: the given ones, else the engine's own, else MACs."""
+        return self._given_cost or self._backend.cost or self.macs
+
+    @property
+    def clock_cost(self) -> CostTable:
+        """Milliseconds of every branch as far as they are known without measuring, else MACs."""
+        if self._given_cost is not None and self._given_cost.unit == "ms":
+            return self._given_cost
+        return calibration.cached(self.card, self._backend) or self.macs
+
+    def cost_of(self, limit: Budget) -> CostTable:
+        """The costs that a budget of this kind counts."""
+        if limit.kind == "share":
+            return self.share_cost
+        if limit.kind == "macs":
+            return self.macs
+        if self._given_cost is None:
+            return self.measured_cost
+        if self._given_cost.unit != "ms":
+            raise UsageError(f"a budget of {limit.text} needs a cost table in ms, the given one is in MACs")
+        return self._given_cost
+
+    def predict(self, rgb: np.ndarray) -> tuple[Grid, np.ndarray, np.ndarray]:
+        """The patches, and the PSNR and squared error of each under every branch: (patches, branches)."""
+        table = self.table
+        grid = Grid(rgb.shape[0], rgb.shape[1], table.patch)
+        rows = table.bins_of(patch_scores(rgb, grid, table.score)).ravel()
+        columns = [table.branches.index(name) for name in self.card.branches]
+        return grid, table.psnr[rows][:, columns], table.mse[rows][:, columns]
+
+    def plan(self, rgb: np.ndarray, budget: str | float | Budget | None, eta: str | float | None, width: str | None,
+             objective: str | None) -> Plan:  # fmt: skip
+        """The plan for an LR picture, uint8 RGB (H, W, 3); the other arguments and errors as in `Upscaler.upscale`."""
+        given = [name for name, value in (("budget", budget), ("eta", eta), ("width", width)) if value is not None]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} exclude each other")
+        checked_objective(objective)
+        if eta is not None:
+            if objective == "mse":
+                raise UsageError("eta means the psnr objective; leave the objective out or use a budget")
+            eta = parse_eta(eta)
+            grid, psnr, mse = self.predict(rgb)
+            table = self.share_cost
+            per_patch = table.per_call + table.per_pixel * grid.patch**2
+            chosen = eta_rule(psnr, per_patch / per_patch[-1], eta)
+            return self.finish(grid, chosen, mse, table, "eta", "best" if np.isinf(eta) else str(eta), "psnr")
+        objective = checked_objective(objective)
+        limit = Budget.parse("max" if budget is None else budget)
+        everywhere_branch = self.card.branch_number(width or self.card.largest)
+        if width is None and limit.kind != "max":
+            grid, psnr, mse = self.predict(rgb)
+            return self._within(limit, objective, grid, psnr, mse)
+        # One branch everywhere needs no prediction, but tells one where there is a table.
+        if self._table is None:
+            grid, everywhere = Grid(rgb.shape[0], rgb.shape[1], PATCH), None
+        else:
+            grid, _, everywhere = self.predict(rgb)
+        chosen = np.full(grid.areas.size, everywhere_branch)
+        kind, requested = ("max", limit.text) if width is None else ("width", width)
+        return self.finish(grid, chosen, everywhere, self.macs, kind, requested, objective)
+
+    def _within(self, limit: Budget, objective: str, grid: Grid, psnr: np.ndarray, mse: np.ndarray) -> Plan:
+        """The plan that spends `limit` best."""
+        areas = grid.areas.ravel()
+        table = self.cost_of(limit)
+        most = limit.value * (table.one_pass(-1, int(areas.sum())) if limit.kind == "share" else 1.0)
+        interpolation = table.one_pass(0, int(areas.sum()))
+        error = mse * areas[:, None] if objective == "mse" else -psnr
+
+        # Merging costs at least the patches without halo and at most a tile for each patch; only between the two
+        # bounds must it be done to know. The slack keeps rounding from deciding.
+        halo = 2 * self.card.halo
+        apart = np.outer(np.diff(grid.row_edges) + halo, np.diff(grid.col_edges) + halo).ravel()
+
+        per_call, per_pixel = table.per_call.copy(), table.per_pixel.copy()
+        per_call[0] = per_pixel[0] = 0  # interpolation is charged once
+
+        def fits(choices: np.ndarray) -> np.ndarray:
+            left = np.where(choices.all(axis=1), most, most - interpolation)
+            pixel = per_pixel[choices]
+            result = per_call[choices].sum(axis=1) + pixel @ apart <= left * (1 - 1e-9)
+            unknown = (~result & (pixel @ areas <= left * (1 + 1e-9))).nonzero()[0]
+            if len(unknown):
+                maps = choices[unknown].reshape(-1, *grid.shape)
+                result[unknown] = merged_cost(maps, grid, self.card.halo, table) <= left[unknown]
+            return result
+
+        chosen = solve(rank_upgrades(error, np.outer(areas, table.per_pixel)), len(areas), fits)
+        # One sub-net everywhere needs no halo, and is often the best that fits a large budget.
+        for branch in range(1, len(self.card.branches)):
+            uniform = np.full(len(areas), branch)
+            within = table.one_pass(branch, int(areas.sum())) <= most
+            if within and _total(error, uniform) < _total(error, chosen):
+                chosen = uniform
+        note = ""
+        if not chosen.any() and interpolation > most:
+            note = (
+                f"the budget of {limit.text} is below the cost of interpolation, "
+                f"{interpolation:.2f} {table.unit}: the picture is interpolated"
+            )
+        return self.finish(grid, chosen, mse, table, limit.kind, limit.text, objective, note)
+
+    def finish(self, grid: Grid, branches: np.ndarray, mse: np.ndarray | None, table: CostTable, kind: str,
+                requested: str, objective: str, note: str = "") -> Plan:  # fmt: skip
+        """The plan of a choice of branches (patches,), merged by the costs in `table`."""
+        branch_map = branches.reshape(grid.shape)
+        tiles = merge(branch_map, grid, self.card.halo, table)
+        areas = grid.areas.ravel()
+        pixels = int(areas.sum())
+        interpolation = table.one_pass(0, pixels) if (branches == 0).any() else 0.0
+        return Plan(
+            model=self.card.name,
+            model_sha256=self.card.sha256,
+            scale=self.card.scale,
+            branches=self.card.branches,
+            grid=grid,
+            branch_map=branch_map,
+            tiles=tiles,
+            kind=kind,
+            requested=requested,
+            objective=objective,
+            cost=tiles.cost(table) + interpolation,
+            cost_largest=table.one_pass(-1, pixels),
+            unit=table.unit,
+            macs=tiles.cost(self.macs),
+            macs_largest=self.macs.one_pass(-1, pixels),
+            predicted_mse=None if mse is None else _total(mse * areas[:, None], branches) / pixels,
+            note=note,
+        )
+
+
+def _total(error: np.ndarray, branches: np.ndarray) -> float:
+    """Sum of error (patches, branches) over the chosen branches (patches,)."""
+    return float(error[np.arange(len(branches)), branches].sum())

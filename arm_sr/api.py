@@ -22,10 +22,14 @@ from .planner import PATCH, Planner, checked_objective
 from .report import heat_map, statistics
 from .scheduler import Budget, Plan
 from .scheduler.budget import parse_deadline
-from .stitch import interpolate, run_plan
+from .stitch import LARGEST, Rendering, interpolate
 
 END_MS = 2.0
 """Milliseconds that a deadline keeps for making the plan of what was done."""
+STRIP = 256
+"""LR rows of a strip,"""
+STRIP_LARGEST = 1 << 17
+"""and LR pixels that go through a sub-net at once in one, so that memory stays small."""
 LOADING = 0.25
 """Share of the time to a deadline after which no further sub-net is loaded."""
 DEFAULT_MODEL = "plain-x4"
@@ -73,6 +77,7 @@ class Upscaler:
         given_cost = CostTable.load(Path(cost), self.card) if isinstance(cost, str | Path) else cost
         self.planner = Planner(self.card, table, given_cost, self.backend)
         self.progress = progress
+        self._radius = max(subnet.receptive_radius for subnet in self.card.subnets.values())
         self._ready = 1  # branches, cheapest first, whose sub-nets a deadline may use without loading them
 
     @property
@@ -120,12 +125,30 @@ class Upscaler:
                 raise UsageError("a deadline excludes budget, eta, width and plan")
             *_, result = self._improve(image, parse_deadline(deadline), objective, on_the_way=False)
             return result
+        begun, plan, rendering, time_ms = self._begin(image, budget, eta, width, objective, plan)
+        sr = restore(rendering.whole(), image, self.scale)
+        done = 1e3 * (time.perf_counter() - begun)
+        time_ms["stitch"] = done - rendering.infer_ms - sum(time_ms.values())
+        return self._result(sr, plan, rendering.pixels, time_ms | {"infer": rendering.infer_ms, "total": done})
+
+    def strips(self, image: np.ndarray, budget: str | float | Budget | None = None, *, eta: str | float | None = None,
+               width: str | None = None, objective: str | None = None, plan: Plan | None = None,
+               height: int = STRIP) -> "Strips":  # fmt: skip
+        """As `upscale`, for pictures whose result is too large for memory: from top to bottom, in strips of about
+        `height` LR rows."""
+        _, plan, rendering, time_ms = self._begin(image, budget, eta, width, objective, plan, STRIP_LARGEST)
+        return Strips(self, image, plan, rendering, time_ms, height)
+
+    def _begin(self, image: np.ndarray, budget: str | float | Budget | None, eta: str | float | None,
+               width: str | None, objective: str | None, plan: Plan | None,
+               largest: int = LARGEST) -> tuple[float, Plan, Rendering, dict[str, float]]:  # fmt: skip
+        """Plan, and load what the plan needs: when it began, the plan, its rendering, and the time of both."""
         if budget is not None and Budget.parse(budget).kind == "ms":
             self.planner.cost_of(Budget.parse(budget))  # measuring costs is not part of upscaling this picture
         begun = time.perf_counter()
-        image = check_image(image)
+        rgb = engine_picture(check_image(image))
         if plan is None:
-            plan = self.plan(image, budget, eta=eta, width=width, objective=objective)
+            plan = self.planner.plan(rgb, budget, eta, width, objective)
         elif any(value is not None for value in (budget, eta, width, objective)):
             raise UsageError("a plan to replay excludes budget, eta, width and objective")
         else:
@@ -134,17 +157,8 @@ class Upscaler:
         for branch in np.unique(plan.tiles.branch):
             self.backend.load(self.branches[branch])
         loaded = time.perf_counter()
-        rendered = run_plan(plan, engine_picture(image), self.backend, self.progress)
-        sr = restore(rendered.image, image, self.scale)
-        done = time.perf_counter()
-        time_ms = {
-            "plan": 1e3 * (planned - begun),
-            "load": 1e3 * (loaded - planned),
-            "infer": rendered.infer_ms,
-            "stitch": 1e3 * (done - loaded) - rendered.infer_ms,
-            "total": 1e3 * (done - begun),
-        }
-        return self._result(sr, plan, rendered.pixels, time_ms)
+        rendering = Rendering(plan, rgb, self.backend, self._radius, self.progress, largest)
+        return begun, plan, rendering, {"plan": 1e3 * (planned - begun), "load": 1e3 * (loaded - planned)}
 
     def improve(self, image: np.ndarray, deadline: str | None = None, objective: str | None = None) -> Iterator[Result]:
         """The picture as it gets better: interpolated first, then after every tile, each a whole picture of its own.
@@ -204,10 +218,13 @@ class Upscaler:
             self._ready += 1
 
     def _result(self, image: np.ndarray, plan: Plan, pixels: np.ndarray, time_ms: dict[str, float]) -> Result:
-        """The picture with its report; `pixels` are those that went through each branch."""
+        return Result(image, plan, self._report(plan, pixels, time_ms))
+
+    def _report(self, plan: Plan, pixels: np.ndarray, time_ms: dict[str, float]) -> dict[str, Any]:
+        """What is told of a picture; `pixels` are those that went through each branch."""
         macs = float(pixels @ self.planner.macs.per_pixel)
         about = {"backend": self.backend.name, "precision": self.backend.precision}
-        return Result(image, plan, statistics(plan, macs=macs, time_ms=time_ms, **about))
+        return statistics(plan, macs=macs, time_ms=time_ms, **about)
 
     def _check_belongs(self, plan: Plan, image: np.ndarray) -> None:
         if (plan.grid.height, plan.grid.width) != image.shape[:2]:
@@ -216,6 +233,35 @@ class Upscaler:
             )
         if (plan.model_sha256, plan.branches, plan.scale) != (self.card.sha256, self.branches, self.scale):
             raise ArtefactError(f"the plan was made for model '{plan.model}', not for this '{self.card.name}'")
+
+
+class Strips:
+    """An upscaled picture from top to bottom; iterate once. See `Upscaler.strips`."""
+
+    def __init__(self, upscaler: Upscaler, image: np.ndarray, plan: Plan, rendering: Rendering,
+                 time_ms: dict[str, float], height: int) -> None:  # fmt: skip
+        self._upscaler, self._image, self._rendering, self._height = upscaler, image, rendering, height
+        self._time_ms = {**time_ms, "stitch": 0.0}
+        self.plan = plan
+        """What is computed where."""
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Rows of the upscaled picture, dtype and channels of the input."""
+        first, begun, before = 0, time.perf_counter(), 0.0
+        for rows in self._rendering.strips(self._height):
+            sr = restore(rows, self._image, self._upscaler.scale, first)
+            first += len(rows)
+            spent, before = self._rendering.infer_ms - before, self._rendering.infer_ms
+            self._time_ms["stitch"] += 1e3 * (time.perf_counter() - begun) - spent
+            yield sr
+            begun = time.perf_counter()
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """The report of what was done so far, as `Result.stats`; the time of whoever iterates is not in it."""
+        time_ms = {**self._time_ms, "infer": self._rendering.infer_ms}
+        time_ms["total"] = sum(time_ms.values())
+        return self._upscaler._report(self.plan, self._rendering.pixels, time_ms)
 
 
 @lru_cache(maxsize=4)

@@ -5,7 +5,7 @@ import numpy as np
 
 from .errors import UsageError
 from .imaging.io import rgb8
-from .stitch import interpolate
+from .stitch import interpolate_rows
 
 
 def check_image(image: np.ndarray) -> np.ndarray:
@@ -31,21 +31,24 @@ def engine_picture(image: np.ndarray) -> np.ndarray:
     return rgb8(split_alpha(image)[0])
 
 
-def restore(sr: np.ndarray, image: np.ndarray, scale: int) -> np.ndarray:
-    """The upscaled picture with dtype and channels of its LR picture.
+def restore(sr: np.ndarray, image: np.ndarray, scale: int, first: int = 0) -> np.ndarray:
+    """The upscaled picture, or some rows of it, with dtype and channels of its LR picture.
 
     Args:
-        sr: upscaled `engine_picture(image)`, uint8 RGB (scale * H, scale * W, 3).
-        image: the LR picture. Its alpha is interpolated; a 16-bit picture is interpolated in 16 bit, and the 8-bit
-            difference of `sr` from interpolation is added.
+        sr: rows of the upscaled `engine_picture(image)`, uint8 RGB (rows, scale * W, 3).
+        image: the whole LR picture. Its alpha is interpolated; a 16-bit picture is interpolated in 16 bit, and the
+            8-bit difference of `sr` from interpolation is added.
         scale: integer factor.
+        first: number of the first row of `sr`.
     """
+    end = first + len(sr)
     colour, alpha = split_alpha(image)
     if colour.ndim == 2:
         sr = cv2.cvtColor(sr, cv2.COLOR_RGB2GRAY)
     if colour.dtype == np.uint16:
         rgb = rgb8(colour)
-        base = interpolate(rgb if colour.ndim == 3 else np.ascontiguousarray(rgb[..., 0]), scale)
-        difference = sr.astype(np.int32) - base
-        sr = np.clip(interpolate(colour, scale) + 257 * difference, 0, 65535).astype(np.uint16)
-    return sr if alpha is None else np.dstack([sr, interpolate(alpha, scale)])
+        narrow = rgb if colour.ndim == 3 else np.ascontiguousarray(rgb[..., 0])
+        difference = sr.astype(np.int32) - interpolate_rows(narrow, scale, first, end)
+        wide = interpolate_rows(colour, scale, first, end) + 257 * difference
+        sr = np.clip(wide, 0, 65535).astype(np.uint16)
+    return sr if alpha is None else np.dstack([sr, interpolate_rows(alpha, scale, first, end)])

@@ -16,12 +16,13 @@ def branch_colours(count: int) -> np.ndarray:
     return cv2.cvtColor(cv2.applyColorMap(levels[:, None], cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)[:, 0]
 
 
-def heat_map(image: np.ndarray, plan: Plan) -> np.ndarray:
+def heat_map(image: np.ndarray, plan: Plan, first: int = 0) -> np.ndarray:
     """The picture in grey under the colours of its branches.
 
     Args:
-        image: the upscaled picture as `Result.image`.
+        image: the upscaled picture as `Result.image`, or some rows of it.
         plan: its plan.
+        first: number of the first row of `image`.
 
     Returns:
         uint8 RGB, height and width of `image`.
@@ -31,11 +32,10 @@ def heat_map(image: np.ndarray, plan: Plan) -> np.ndarray:
         grey = cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY)
     if grey.dtype == np.uint16:
         grey = (grey // 257).astype(np.uint8)
-    grey = np.ascontiguousarray(grey)
-    colours = branch_colours(len(plan.branches))[plan.branch_map]
-    for axis, edges in enumerate((plan.grid.row_edges, plan.grid.col_edges)):
-        colours = np.repeat(colours, np.diff(edges) * plan.scale, axis=axis)
-    return cv2.addWeighted(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), 0.5, colours, 0.5, 0)
+    row = np.arange(first, first + len(image)) // plan.scale // plan.grid.patch
+    col = np.arange(image.shape[1]) // plan.scale // plan.grid.patch
+    colours = branch_colours(len(plan.branches))[plan.branch_map[row][:, col]]
+    return cv2.addWeighted(cv2.cvtColor(np.ascontiguousarray(grey), cv2.COLOR_GRAY2RGB), 0.5, colours, 0.5, 0)
 
 
 def statistics(plan: Plan, *, macs: float, time_ms: dict[str, float], backend: str, precision: str) -> dict[str, Any]:

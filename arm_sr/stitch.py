@@ -1,9 +1,9 @@
-"""From a plan to the picture: interpolation, sub-nets on batches of equal tiles, pasting of the cores."""
+"""From a plan to the picture, whole or in strips: interpolation, sub-nets on batches of tiles, pasting."""
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -11,8 +11,10 @@ import numpy as np
 from .backends import Backend
 from .scheduler import Plan
 
-BATCH_PIXELS = 1 << 20
-"""LR pixels in one call at most, so that memory does not grow with the number of tiles."""
+LARGEST = 1 << 20
+"""LR pixels in one call at most, so that memory does not grow with the picture."""
+CONTEXT = 4
+"""LR pixels around a part of a picture that its interpolation depends on, and some."""
 
 
 def interpolate(image: np.ndarray, scale: int) -> np.ndarray:
@@ -21,64 +23,118 @@ def interpolate(image: np.ndarray, scale: int) -> np.ndarray:
     return cv2.resize(image, (width * scale, height * scale), interpolation=cv2.INTER_CUBIC)
 
 
-@dataclass(frozen=True)
-class Rendered:
-    """What running a plan gave and took."""
-
-    image: np.ndarray
-    """uint8 RGB, (scale * H, scale * W, 3)."""
-    pixels: np.ndarray
-    """LR pixels that went through each branch, halo included: (branches,)."""
-    infer_ms: float
-    """Time inside the engine."""
+def interpolate_rows(image: np.ndarray, scale: int, first: int, end: int) -> np.ndarray:
+    """The rows from `first` to `end` of `interpolate(image, scale)`, without the others."""
+    above, below = max(0, first // scale - CONTEXT), -(-end // scale) + CONTEXT
+    return interpolate(image[above:below], scale)[first - scale * above : end - scale * above]
 
 
-def run_plan(
-    plan: Plan, image: np.ndarray, backend: Backend, progress: Callable[[int], None] | None = None
-) -> Rendered:
-    """Compute the picture that `plan` describes.
+class Rendering:
+    """One picture on its way through a plan, whole or from top to bottom.
 
     Args:
         plan: for a picture of this size.
         image: uint8 RGB, (H, W, 3).
         backend: engine with the plan's model.
+        radius: LR pixels that every part of a tile needs around it to come out as in the whole tile.
         progress: called with the LR pixels of each finished batch.
+        largest: LR pixels in one call at most; larger tiles are computed in parts.
     """
-    scale, tiles = plan.scale, plan.tiles
-    pixels = np.zeros(len(plan.branches), dtype=np.int64)
-    infer_ms = 0.0
-    outer = tiles.outer
 
-    def infer(branch: int, batch: np.ndarray) -> np.ndarray:
-        nonlocal infer_ms
+    def __init__(self, plan: Plan, image: np.ndarray, backend: Backend, radius: int,
+                 progress: Callable[[int], None] | None = None, largest: int = LARGEST) -> None:  # fmt: skip
+        self._plan, self._image, self._backend, self._radius = plan, image, backend, radius
+        self._progress, self._largest = progress, largest
+        self.pixels = np.zeros(len(plan.branches), dtype=np.int64)
+        """LR pixels that went through each branch so far, context included: (branches,)."""
+        self.infer_ms = 0.0
+        """Time inside the engine so far."""
+
+    def whole(self) -> np.ndarray:
+        """The upscaled picture: uint8 RGB, (scale * H, scale * W, 3)."""
+        sr = self._rows(0, self._plan.grid.height)
+        soften_seams(sr, self._plan.seams())
+        return sr
+
+    def strips(self, height: int) -> Iterator[np.ndarray]:
+        """The upscaled picture from top to bottom, in strips of about `height` LR rows; they differ from
+        `whole` by rounding only."""
+        plan, scale = self._plan, self._plan.scale
+        seams = list(plan.seams())
+        edges = plan.grid.row_edges[:: max(1, height // plan.grid.patch)]
+        edges = np.unique(np.append(edges, plan.grid.height))
+        held = np.zeros((0, plan.grid.width * scale, 3), np.uint8)  # the last row still meets the next strip's first
+        for first, end in pairwise(edges.tolist()):
+            rows = np.concatenate([held, self._rows(first, end)])
+            top = scale * first - len(held)
+            inside = range(top + 1, scale * end)
+            soften_seams(rows, [(0, after - top, seam) for axis, after, seam in seams if axis == 0 and after in inside])
+            keep = len(rows) if end == plan.grid.height else len(rows) - 1
+            held, rows = rows[keep:].copy(), rows[:keep]
+            span = slice(top, top + keep)
+            soften_seams(rows, [(1, after, seam[span]) for axis, after, seam in seams if axis == 1])
+            yield rows
+
+    def _rows(self, first: int, end: int) -> np.ndarray:
+        """The LR rows from `first` to `end` upscaled, seams as they are."""
+        plan, scale, image = self._plan, self._plan.scale, self._image
+        width = plan.grid.width
+        parts = self._parts(first, end)
+        if len(parts) == 1 and (parts[0][1] == (first, 0, end, width)).all():
+            branch, core, around = parts[0]
+            sr = self._infer(branch, image[None, around[0] : around[2], around[1] : around[3]])[0]
+            return sr[scale * (core[0] - around[0]) : scale * (core[2] - around[0])]
+        if plan.branch_map[first // plan.grid.patch : -(-end // plan.grid.patch)].all():
+            sr = np.empty((scale * (end - first), scale * width, 3), np.uint8)
+        else:
+            sr = interpolate_rows(image, scale, scale * first, scale * end)
+        alike: dict[tuple[int, int, int], list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
+        for branch, core, around in parts:
+            alike[branch, int(around[2] - around[0]), int(around[3] - around[1])].append((core, around))
+        origin = np.array([first, 0, first, 0])
+        for (branch, tall, wide), members in alike.items():
+            at_once = max(1, self._largest // (tall * wide))
+            for begin in range(0, len(members), at_once):
+                chunk = members[begin : begin + at_once]
+                results = self._infer(branch, np.stack([image[y0:y1, x0:x1] for _, (y0, x0, y1, x1) in chunk]))
+                for result, (core, around) in zip(results, chunk, strict=True):
+                    paste(sr, result, scale * (core - origin), scale * (around - origin))
+        return sr
+
+    def _parts(self, first: int, end: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
+        """Branch, box and box with context of what must be computed for the rows from `first` to `end`."""
+        tiles = self._plan.tiles
+        parts = []
+        for branch, box, outer in zip(tiles.branch, tiles.box, tiles.outer, strict=True):
+            if box[0] >= end or box[2] <= first:
+                continue
+            inside = np.array([max(box[0], first), box[1], min(box[2], end), box[3]])
+            for core in _halves(inside, self._largest):
+                grown = core + self._radius * np.array([-1, -1, 1, 1])
+                around = np.concatenate([np.maximum(grown[:2], outer[:2]), np.minimum(grown[2:], outer[2:])])
+                parts.append((int(branch), core, around))
+        return parts
+
+    def _infer(self, branch: int, batch: np.ndarray) -> np.ndarray:
         begun = time.perf_counter()
-        result = backend.run(plan.branches[branch], batch)
-        infer_ms += 1e3 * (time.perf_counter() - begun)
+        result = self._backend.run(self._plan.branches[branch], batch)
+        self.infer_ms += 1e3 * (time.perf_counter() - begun)
         done = batch.shape[0] * batch.shape[1] * batch.shape[2]
-        pixels[branch] += done
-        if progress:
-            progress(done)
+        self.pixels[branch] += done
+        if self._progress:
+            self._progress(done)
         return result
 
-    if len(tiles.box) == 1 and not plan.uses_bicubic:
-        sr = infer(int(tiles.branch[0]), image[None])[0]
-        return Rendered(sr, pixels, infer_ms)
-    if plan.uses_bicubic:
-        sr = interpolate(image, scale)
-    else:
-        sr = np.empty((image.shape[0] * scale, image.shape[1] * scale, 3), np.uint8)
-    alike: dict[tuple[int, int, int], list[int]] = defaultdict(list)
-    for index, (branch, (top, left, bottom, right)) in enumerate(zip(tiles.branch, outer, strict=True)):
-        alike[int(branch), int(bottom - top), int(right - left)].append(index)
-    for (branch, height, width), members in alike.items():
-        at_once = max(1, BATCH_PIXELS // (height * width))
-        for first in range(0, len(members), at_once):
-            chunk = members[first : first + at_once]
-            results = infer(branch, np.stack([image[y0:y1, x0:x1] for y0, x0, y1, x1 in outer[chunk]]))
-            for result, core, around in zip(results, tiles.box[chunk] * scale, outer[chunk] * scale, strict=True):
-                paste(sr, result, core, around)
-    soften_seams(sr, plan.seams())
-    return Rendered(sr, pixels, infer_ms)
+
+def _halves(box: np.ndarray, largest: int) -> list[np.ndarray]:
+    """The box halved along its longer side, and so on, until no part has more than `largest` pixels."""
+    height, width = box[2] - box[0], box[3] - box[1]
+    if height * width <= largest:
+        return [box]
+    axis = 0 if height >= width else 1
+    lower, upper = box.copy(), box.copy()
+    lower[axis + 2] = upper[axis] = (box[axis] + box[axis + 2]) // 2
+    return [*_halves(lower, largest), *_halves(upper, largest)]
 
 
 def paste(sr: np.ndarray, result: np.ndarray, core: np.ndarray, around: np.ndarray) -> None:

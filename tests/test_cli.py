@@ -334,6 +334,26 @@ def test_upscale_by_a_deadline(run, tiny_model: Path, small: np.ndarray) -> None
         assert f"deadline '{wrong}'" in err
 
 
+@pytest.mark.parametrize("name", ["o.png", "o.tif", "o.jpg"])
+def test_large_results_are_written_in_strips(run, tiny_model: Path, small: np.ndarray, monkeypatch, name: str) -> None:
+    """The same files and the same report as of a result in memory; a format without strips is written whole."""
+    for source in ("rgb.png", "grey.png", "alpha.png")[: 1 if name == "o.jpg" else 3]:
+        planes = {"rgb.png": small, "grey.png": small[..., 0], "alpha.png": np.dstack([small, small[..., 0]])}[source]
+        save(planes, source)
+        reports, pictures = [], []
+        for limit in (10**9, 0):
+            monkeypatch.setattr("arm_sr.cli.upscale.STRIPS_FROM", limit)
+            options = ["-m", tiny_model, "-b", "60%", "--heatmap", "h.png", "--json", "-", "-q"]
+            status, out, _ = run("upscale", source, "-o", name, *options)
+            assert status == 0
+            reports.append({k: v for k, v in json.loads(out).items() if k not in ("time_ms", "budget")})
+            pictures.append((load(name).astype(int), load("h.png")))
+        assert reports[0] == reports[1]
+        assert pictures[0][0].shape == pictures[1][0].shape
+        assert np.abs(pictures[0][0] - pictures[1][0]).max() <= 1
+        assert np.abs(pictures[0][1].astype(int) - pictures[1][1]).max() <= 1
+
+
 def test_models_lists_what_comes_along(run) -> None:
     """Every sub-net of plain-x4 with its parameters."""
     status, out, _ = run("models")

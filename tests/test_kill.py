@@ -40,3 +40,18 @@ def test_a_large_picture_has_the_exact_size(tmp_path: Path) -> None:
     subprocess.run(argv, cwd=tmp_path, check=True)
     with PIL.Image.open(tmp_path / "b.png") as image:
         assert (4000, 3000) == image.size
+
+
+def test_memory_does_not_grow_with_the_result(tmp_path: Path) -> None:
+    """A result of 20,000x20,000 pixels, 1.2 GB, stays under 600 MB."""
+    ramp = np.add.outer(np.arange(5000), np.arange(5000)) // 40
+    PIL.Image.fromarray(np.repeat(ramp.astype(np.uint8)[..., None], 3, axis=2)).save(tmp_path / "a.png")
+    code = (
+        "import resource, sys; from arm_sr.cli import main; main(sys.argv[1:])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    argv = [sys.executable, "-c", code, "upscale", "a.png", "--width", "w16", "-q", "-o", "b.png"]
+    done = subprocess.run(argv, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert int(done.stdout) < 600
+    header = (tmp_path / "b.png").read_bytes()[16:24]
+    assert (20000, 20000) == (int.from_bytes(header[:4], "big"), int.from_bytes(header[4:], "big"))

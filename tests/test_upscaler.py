@@ -17,6 +17,15 @@ from arm_sr import ArtefactError, BudgetError, ModelError, Plan, Upscaler, Usage
 from arm_sr.cost import CostTable
 from arm_sr.stitch import interpolate
 
+DEPTHS = [
+    lambda photo: photo,
+    lambda photo: photo[..., 0],
+    lambda photo: np.dstack([photo, photo[..., 0]]),
+    lambda photo: photo[..., :2],
+    lambda photo: photo.astype(np.uint16) * 257,
+    lambda photo: photo[:1, :1],
+]
+"""A colour photo as other kinds of picture."""
 BUDGETS = [0.01, 0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0]
 
 
@@ -128,6 +137,40 @@ def test_a_saved_plan_replays_to_the_bit(upscaler: Upscaler, tmp_path: Path) -> 
         upscaler.upscale(image[:50], plan=first.plan)
     with pytest.raises(UsageError, match="excludes"):
         upscaler.upscale(image, "40%", plan=first.plan)
+
+
+HOW = st.sampled_from([{"budget": "max"}, {"budget": "30%"}, {"budget": "70%"}, {"width": "bicubic"}, {"eta": 2.0}])
+
+
+@given(st.integers(1, 150), st.integers(1, 150), HOW, st.integers(1, 100), st.sampled_from(range(6)))
+@settings(max_examples=40, deadline=None)
+def test_strips_are_the_picture(upscaler: Upscaler, height: int, width: int, how: Any, strip: int, kind: int) -> None:
+    """Together they are what `upscale` gives, within rounding, of any kind of picture; the plan is the same."""
+    image = np.ascontiguousarray(DEPTHS[kind](picture(height, width)))
+    whole, strips = upscaler.upscale(image, **how), upscaler.strips(image, **how, height=strip)
+    parts = list(strips)
+    sr = np.concatenate(parts)
+    step = 257 if image.dtype == np.uint16 else 1
+    assert (whole.image.shape, whole.image.dtype) == (sr.shape, sr.dtype)
+    assert np.abs(sr.astype(int) - whole.image).max() <= step
+    assert np.array_equal(whole.plan.branch_map, strips.plan.branch_map)
+    assert whole.stats.keys() == strips.stats.keys()
+    patch = strips.plan.grid.patch
+    assert max(len(rows) for rows in parts) <= upscaler.scale * max(patch, strip) + 1
+
+
+def test_large_tiles_are_computed_in_parts(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No call has many more pixels than is allowed, and the picture is the same within rounding."""
+    upscaler, image, calls = Upscaler(tiny_model), picture(120, 150), []
+    whole = upscaler.upscale(image)
+    monkeypatch.setattr("arm_sr.api.STRIP_LARGEST", 1000)
+    run = upscaler.backend.run
+    monkeypatch.setattr(upscaler.backend, "run", lambda branch, batch: calls.append(batch.shape) or run(branch, batch))
+    sr = np.concatenate(list(upscaler.strips(image, height=200)))
+    assert np.abs(sr.astype(int) - whole.image).max() <= 1
+    assert len(calls) > 10
+    context = 2 * max(subnet.receptive_radius for subnet in upscaler.card.subnets.values())
+    assert all(max(shape[1:3]) <= 40 + context for shape in calls)
 
 
 def test_a_plan_of_another_model_is_refused(tiny_model: Path) -> None:
@@ -278,16 +321,6 @@ def ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_model: Path) -> 
     upscaler = Upscaler(tiny_model, cost=tmp_path / "cost.json")
     upscaler.load()
     return upscaler
-
-
-DEPTHS = [
-    lambda photo: photo,
-    lambda photo: photo[..., 0],
-    lambda photo: np.dstack([photo, photo[..., 0]]),
-    lambda photo: photo[..., :2],
-    lambda photo: photo.astype(np.uint16) * 257,
-    lambda photo: photo[:1, :1],
-]
 
 
 @pytest.mark.parametrize("kind", DEPTHS, ids=["rgb", "grey", "rgba", "grey and alpha", "16 bit", "one pixel"])

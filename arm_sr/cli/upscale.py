@@ -9,13 +9,20 @@ import json
 import os
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .options import add_choice, add_model, add_talk, choice_of, open_upscaler
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..api import Upscaler
+    from ..scheduler import Plan
+
+STRIPS_FROM = 64_000_000
+"""Pixels of a result from which on it is computed and written in strips, where its format allows."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from ..api import model_of_scale
     from ..atomic import write_bytes
     from ..errors import BackendError, ImageError, ModelError, UsageError
+    from ..scheduler import Budget
 
     how = choice_of(args)
     if args.heatmap and len(args.inputs) > 1:
@@ -49,8 +57,11 @@ def run(args: argparse.Namespace) -> int:
         raise ModelError(f"model '{name}' has scale {scale}, not {args.scale}; leave -s or -m out")
     if args.width is not None:
         upscaler.card.branch_number(args.width)  # a wrong name is usage, said before any picture is read
+    # What is done once is no part of the time of the first picture.
     if args.deadline:
-        upscaler.load()  # before the clock runs
+        upscaler.load()
+    if args.budget is not None and Budget.parse(args.budget).kind == "ms":
+        upscaler.planner.cost_of(Budget.parse(args.budget))
     targets = _targets(args, upscaler.scale)
     lines, failed = [], 0
     for source, target in zip(args.inputs, targets, strict=True):
@@ -106,9 +117,8 @@ def _one(
     """Upscale `source` into `target` and return its report."""
     import numpy as np
 
-    from ..channels import split_alpha
     from ..errors import ImageError
-    from ..imaging.io import Image, check_writable, read_image, write_image
+    from ..imaging.io import check_writable, read_image, takes_strips
     from ..report import statistics
 
     begun = time.perf_counter()
@@ -132,26 +142,63 @@ def _one(
     check_writable(target, width, height, **depth)
     if args.heatmap:
         check_writable(args.heatmap, width, height, sixteen_bit=False, alpha=False)
-    bar = _progress_bar(args, upscaler, source, image.pixels.shape)
     planes = image.pixels if image.alpha is None else np.dstack([image.pixels, image.alpha])
+    files = [target, *([args.heatmap] if args.heatmap else [])]
+    in_strips = height * width > STRIPS_FROM and args.deadline is None and all(takes_strips(file) for file in files)
+    bar = _progress_bar(args, upscaler, source, image.pixels.shape)
     try:
-        result = upscaler.upscale(planes, **how)
+        upscale = _upscale_in_strips if in_strips else _upscale_whole
+        plan, stats = upscale(args, upscaler, how, planes, image.icc_profile, target)
     finally:
         bar.close()
-    computed = time.perf_counter()
-    pixels, alpha = split_alpha(result.image)
-    write_image(target, Image(pixels, alpha, image.icc_profile))
-    if args.heatmap:
-        write_image(args.heatmap, Image(result.heatmap()))
-    done = time.perf_counter()
-    stats = result.stats
-    stats["time_ms"] |= {"read": 1e3 * (read - begun), "write": 1e3 * (done - computed), "total": 1e3 * (done - begun)}
-    stats["time_ms"] = {name: round(value, 3) for name, value in stats["time_ms"].items()}
+    total = 1e3 * (time.perf_counter() - begun)
+    time_ms = stats["time_ms"]
+    time_ms |= {"read": 1e3 * (read - begun), "write": total - time_ms["total"] - 1e3 * (read - begun), "total": total}
+    stats["time_ms"] = {name: round(value, 3) for name, value in time_ms.items()}
     if args.verbose:
-        print(result.plan, file=sys.stderr)
+        print(plan, file=sys.stderr)
     if not args.quiet:
         print(f"{source} -> {target}: {_summary(stats)}", file=sys.stderr)
     return {"file": str(source), "output_file": str(target), **stats}
+
+
+def _upscale_whole(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray",
+                   icc_profile: bytes | None, target: Path) -> "tuple[Plan, dict[str, Any]]":  # fmt: skip
+    """Upscale a picture in memory and write it, and its heat map; returns plan and report."""
+    from ..channels import split_alpha
+    from ..imaging.io import Image, write_image
+
+    result = upscaler.upscale(planes, **how)
+    pixels, alpha = split_alpha(result.image)
+    write_image(target, Image(pixels, alpha, icc_profile))
+    if args.heatmap:
+        write_image(args.heatmap, Image(result.heatmap()))
+    return result.plan, result.stats
+
+
+def _upscale_in_strips(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray",
+                       icc_profile: bytes | None, target: Path) -> "tuple[Plan, dict[str, Any]]":  # fmt: skip
+    """As `_upscale_whole`, from top to bottom, so that memory does not grow with the result."""
+    import numpy as np
+
+    from ..imaging.io import write_strips
+    from ..report import heat_map
+
+    strips = upscaler.strips(planes, **how)
+    height, width = (side * upscaler.scale for side in planes.shape[:2])
+    channels = planes.shape[2] if planes.ndim == 3 else 1
+    with ExitStack() as files:
+        picture = files.enter_context(write_strips(target, (height, width, channels), planes.dtype, icc_profile))
+        heat = None
+        if args.heatmap:
+            heat = files.enter_context(write_strips(args.heatmap, (height, width, 3), np.uint8, None))
+        first = 0
+        for rows in strips:
+            picture.write(rows.reshape(len(rows), width, channels))
+            if heat:
+                heat.write(heat_map(rows, strips.plan, first))
+            first += len(rows)
+    return strips.plan, strips.stats
 
 
 def _summary(stats: dict[str, Any]) -> str:

@@ -8,6 +8,8 @@ import io
 import os
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -23,9 +25,9 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from ..atomic import write_bytes
+from ..atomic import replacing, write_bytes
 from ..errors import ImageError
-from .encode16 import png16, tiff16
+from .strip_files import WRITERS, StripWriter
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -274,11 +276,41 @@ def write_image(path: str | os.PathLike[str], image: Image) -> None:
     wide = image.pixels.dtype == np.uint16
     check_writable(path, width, height, sixteen_bit=wide, alpha=image.alpha is not None)
     data = encode_image(image, path.suffix, name=str(path))
-    try:
+    with _named(path):
         write_bytes(path, data)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ImageError(f"{path}: cannot be written ({reason}); choose another folder or free some space") from error
+
+
+def takes_strips(path: str | os.PathLike[str]) -> bool:
+    """Whether files of this suffix can be written by `write_strips`."""
+    found = _FORMATS.get(Path(path).suffix.lower())
+    return found is not None and found.name in WRITERS
+
+
+@contextmanager
+def write_strips(path: str | os.PathLike[str], shape: tuple[int, int, int], dtype: Any,
+                 icc_profile: bytes | None) -> Iterator[StripWriter]:  # fmt: skip
+    """A file, PNG or TIFF by its suffix, that takes rows (rows, W, C) from top to bottom; raises ImageError.
+
+    It replaces what was there when all rows are written. `shape` is height, width and channels, `dtype` uint8 or
+    uint16.
+    """
+    path = Path(path)
+    height, width, channels = shape
+    check_writable(path, width, height, sixteen_bit=np.dtype(dtype) == np.uint16, alpha=channels in (2, 4))
+    with _named(path), replacing(path) as stream:
+        writer = WRITERS[_FORMATS[path.suffix.lower()].name](stream, shape, dtype, icc_profile)
+        yield writer
+        writer.close()
+
 
 
 def encode_image(image: Image, suffix: str, *, name: str = "picture") -> bytes:
@@ -293,7 +325,11 @@ def encode_image(image: Image, suffix: str, *, name: str = "picture") -> bytes:
     planes = image.pixels if image.alpha is None else np.dstack((image.pixels, image.alpha))
     try:
         if wide:
-            return (png16 if found is _PNG else tiff16)(np.atleast_3d(planes), image.icc_profile)
+            planes, wide_file = np.atleast_3d(planes), io.BytesIO()
+            writer = WRITERS[found.name](wide_file, planes.shape, planes.dtype, image.icc_profile)
+            writer.write(planes)
+            writer.close()
+            return wide_file.getvalue()
         profile = {"icc_profile": image.icc_profile} if found.icc_profile and image.icc_profile else {}
         buffer = io.BytesIO()
         PIL.Image.fromarray(planes).save(buffer, found.name, **found.options, **profile)

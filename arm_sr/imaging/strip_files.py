@@ -1,0 +1,151 @@
+"""PNG and TIFF files written from top to bottom, 8 or 16 bits a channel.
+
+For pictures too large for memory, and for 16-bit colour: neither Pillow nor OpenCV writes it with its ICC profile.
+"""
+
+import struct
+import zlib
+from abc import ABC, abstractmethod
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+from PIL.PngImagePlugin import putchunk
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+
+CHUNK = 1 << 20
+"""Bytes of a chunk of PNG data."""
+
+
+class StripWriter(ABC):
+    """A picture file that takes rows from top to bottom.
+
+    Args:
+        stream: where it is written to; it stays open.
+        shape: height, width and channels: grey, grey + alpha, RGB or RGBA.
+        dtype: uint8 or uint16.
+        icc_profile: meaning of the colours; None is sRGB.
+    """
+
+    def __init__(self, stream: BinaryIO, shape: tuple[int, int, int], dtype: Any, icc_profile: bytes | None) -> None:
+        self._stream, self._shape, self._bits, self._icc = stream, shape, 8 * np.dtype(dtype).itemsize, icc_profile
+        self._left = shape[0]
+        self._begin()
+
+    def write(self, planes: Array) -> None:
+        """The next rows: (rows, W, C)."""
+        self._left -= len(planes)
+        self._add(planes)
+
+    def close(self) -> None:
+        """After the last row; ValueError when rows are missing or too many."""
+        if self._left:
+            raise ValueError(f"{abs(self._left)} rows {'are missing' if self._left > 0 else 'too many'}")
+        self._end()
+
+    @abstractmethod
+    def _begin(self) -> None: ...
+
+    @abstractmethod
+    def _add(self, planes: Array) -> None: ...
+
+    @abstractmethod
+    def _end(self) -> None: ...
+
+
+class PngWriter(StripWriter):
+    """PNG, deflated with differences from the row above."""
+
+    def _begin(self) -> None:
+        height, width, channels = self._shape
+        self._deflate, self._data = zlib.compressobj(), bytearray()
+        self._above = np.zeros((1, width * channels * self._bits // 8), np.uint8)
+        colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+        self._stream.write(b"\x89PNG\r\n\x1a\n")
+        putchunk(self._stream, b"IHDR", struct.pack(">IIBBBBB", width, height, self._bits, colour_type, 0, 0, 0))
+        if self._icc:
+            putchunk(self._stream, b"iCCP", b"ICC profile\0\0" + zlib.compress(self._icc))
+
+    def _add(self, planes: Array) -> None:
+        rows = planes.astype(planes.dtype.newbyteorder(">")).reshape(len(planes), -1).view(np.uint8)
+        filtered = np.pad(rows, ((0, 0), (1, 0)), constant_values=2)  # filter 2: difference from the row above
+        filtered[0, 1:] -= self._above[0]
+        filtered[1:, 1:] -= rows[:-1]
+        self._above = rows[-1:].copy()
+        self._data += self._deflate.compress(filtered.data)
+        self._put(CHUNK)
+
+    def _end(self) -> None:
+        self._data += self._deflate.flush()
+        self._put(1)
+        putchunk(self._stream, b"IEND", b"")
+
+    def _put(self, least: int) -> None:
+        """Write chunks as long as there are `least` bytes for one."""
+        while len(self._data) >= least:
+            putchunk(self._stream, b"IDAT", bytes(self._data[:CHUNK]))
+            del self._data[:CHUNK]
+
+
+class TiffWriter(StripWriter):
+    """TIFF, deflated with horizontal differences.
+
+    Every call of `write` becomes a strip; all but the last have equally many rows. Grey with alpha, which few programs
+    read, is stored as RGBA. The directory comes last, so the stream must be one that can seek.
+    """
+
+    def _begin(self) -> None:
+        self._start = self._stream.tell()
+        self._rows, self._offsets, self._sizes = 0, list[int](), list[int]()
+        self._stream.write(b"II*\0\0\0\0\0")
+
+    def _add(self, planes: Array) -> None:
+        if planes.shape[2] == 2:
+            planes = planes[..., [0, 0, 0, 1]]
+        differences = planes.copy()
+        differences[:, 1:] -= planes[:, :-1]
+        strip = zlib.compress(differences.astype(planes.dtype.newbyteorder("<")).tobytes())
+        self._rows = self._rows or len(planes)
+        self._offsets.append(self._stream.tell() - self._start)
+        self._sizes.append(len(strip))
+        self._stream.write(strip)
+
+    def _end(self) -> None:
+        height, width, channels = self._shape
+        channels = 4 if channels == 2 else channels
+        short, long, undefined = (3, "H"), (4, "I"), (7, "B")
+        tags: dict[int, tuple[tuple[int, str], Any]] = {
+            256: (long, [width]),
+            257: (long, [height]),
+            258: (short, [self._bits] * channels),
+            259: (short, [8]),  # Deflate
+            262: (short, [1 if channels == 1 else 2]),  # grey, RGB
+            273: (long, self._offsets),
+            277: (short, [channels]),
+            278: (long, [self._rows]),
+            279: (long, self._sizes),
+            317: (short, [2]),  # horizontal differences
+        }
+        if channels == 4:
+            tags[338] = (short, [2])  # the fourth is alpha, not premultiplied
+        if self._icc:
+            tags[34675] = (undefined, self._icc)
+        if self._stream.tell() % 2:
+            self._stream.write(b"\0")  # a directory begins at an even byte
+        place = self._stream.tell() - self._start
+        entries, beyond = b"", b""
+        end = place + 2 + 12 * len(tags) + 4
+        for tag, ((kind, letter), values) in tags.items():
+            data = struct.pack(f"<{len(values)}{letter}", *values)
+            if len(data) > 4:
+                data, beyond = struct.pack("<I", end + len(beyond)), beyond + data + b"\0" * (len(data) % 2)
+            entries += struct.pack("<HHI", tag, kind, len(values)) + data.ljust(4, b"\0")
+        self._stream.write(struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0) + beyond)
+        self._stream.seek(self._start + 4)
+        self._stream.write(struct.pack("<I", place))
+        self._stream.seek(0, 2)
+
+
+WRITERS: dict[str, type[StripWriter]] = {"PNG": PngWriter, "TIFF": TiffWriter}
+"""By name of the format."""

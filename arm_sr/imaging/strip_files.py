@@ -16,6 +16,8 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 CHUNK = 1 << 20
 """Bytes of a chunk of PNG data."""
+BLOCK = 64
+"""Rows that are compressed at once, so that copies of them stay small."""
 
 
 class StripWriter(ABC):
@@ -68,13 +70,15 @@ class PngWriter(StripWriter):
             putchunk(self._stream, b"iCCP", b"ICC profile\0\0" + zlib.compress(self._icc))
 
     def _add(self, planes: Array) -> None:
-        rows = planes.astype(planes.dtype.newbyteorder(">")).reshape(len(planes), -1).view(np.uint8)
-        filtered = np.pad(rows, ((0, 0), (1, 0)), constant_values=2)  # filter 2: difference from the row above
-        filtered[0, 1:] -= self._above[0]
-        filtered[1:, 1:] -= rows[:-1]
-        self._above = rows[-1:].copy()
-        self._data += self._deflate.compress(filtered.data)
-        self._put(CHUNK)
+        for first in range(0, len(planes), BLOCK):
+            block = planes[first : first + BLOCK]
+            rows = block.astype(block.dtype.newbyteorder(">")).reshape(len(block), -1).view(np.uint8)
+            filtered = np.pad(rows, ((0, 0), (1, 0)), constant_values=2)  # filter 2: difference from the row above
+            filtered[0, 1:] -= self._above[0]
+            filtered[1:, 1:] -= rows[:-1]
+            self._above = rows[-1:].copy()
+            self._data += self._deflate.compress(filtered.data)
+            self._put(CHUNK)
 
     def _end(self) -> None:
         self._data += self._deflate.flush()

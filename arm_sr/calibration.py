@@ -1,5 +1,6 @@
 """Measured costs: how long every branch takes on this machine, cached per machine and model."""
 
+import json
 import logging
 import os
 import platform
@@ -14,10 +15,11 @@ import numpy as np
 import scipy.optimize
 from tqdm import tqdm
 
-from .backends import Backend
+from .atomic import write_bytes
+from .backends import BACKENDS, PRECISIONS, Backend, open_backend
 from .backends.base import allowed_threads
 from .cost import CostTable
-from .errors import ArtefactError
+from .errors import ArtefactError, BackendError
 from .models import ModelCard, digest
 from .stitch import interpolate
 
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 
 BATCHES = ((1, 38, 38), (6, 38, 38), (1, 38, 134), (1, 70, 102), (1, 134, 134), (1, 134, 262), (1, 262, 262))
 """Tiles that are timed: how many in a call, height and width in LR pixels. Patches with halo, alone and merged."""
+TYPICAL = 320 * 180
+"""LR pixels of the picture by which engines are compared."""
 ROUNDS = 7
 """How often each is timed,"""
 LONGEST = 1.5
@@ -106,14 +110,71 @@ def calibrate(card: ModelCard, backend: Backend) -> CostTable:
     """Measure now and replace the cached costs."""
     log.info("measuring the branches of %s with %s on this machine", card.name, backend.name)
     table = measure(card, backend)
-    path = cache_path(card, backend)
+    _keep(cache_path(card, backend), table.save)
+    return table
+
+
+MOST_LOST = 0.01
+"""dB that `auto` may lose for speed."""
+
+
+def calibrate_all(card: ModelCard) -> dict[tuple[str, str], CostTable]:
+    """Measure every engine and precision that is installed here, and keep them and their ranking for `fastest`."""
+    tables = {}
+    for name in BACKENDS:
+        for precision in PRECISIONS[name]:
+            try:
+                backend = open_backend(name, card, precision)
+            except BackendError as error:
+                log.info("left out: %s", error)
+                continue
+            tables[name, precision] = calibrate(card, backend)
+            backend.close()
+    order = sorted(tables, key=lambda engine: tables[engine].one_pass(-1, TYPICAL))
+    _keep(_ranking_path(card), lambda path: write_bytes(path, json.dumps(order).encode()))
+    return tables
+
+
+def fastest(card: ModelCard, precision: str | None = None) -> tuple[str, str]:
+    """Engine and precision for `auto`: by the last `calibrate_all` the fastest for the largest sub-net of those that
+    lose at most `MOST_LOST`, or have `precision`; the default engine where nothing was measured."""
+    try:
+        for engine in json.loads(_ranking_path(card).read_text()):
+            name, own = engine
+            wanted = card.loss_db(name, own) <= MOST_LOST if precision is None else own == precision
+            if wanted and own in PRECISIONS[name]:
+                return name, own
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        log.warning("%s: %s; arm-sr calibrate replaces it", _ranking_path(card), error)
+    precision = precision or PRECISIONS[BACKENDS[0]][0]
+    return next((name for name in BACKENDS if precision in PRECISIONS[name]), BACKENDS[0]), precision
+
+
+def open_fastest(card: ModelCard, precision: str | None = None) -> Backend:
+    """The engine that `fastest` names; the default one, with a warning, when it is gone."""
+    name, own = fastest(card, precision)
+    try:
+        return open_backend(name, card, own)
+    except BackendError as error:
+        if precision is not None or name == BACKENDS[0]:
+            raise
+        log.warning("%s; using %s", error, BACKENDS[0])
+        return open_backend(BACKENDS[0], card)
+
+
+def _keep(path: Path, write: Callable[[Path], None]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        table.save(path)
+        write(path)
         log.info("costs kept in %s", path)
     except OSError as error:
         log.warning("%s: the measured costs could not be kept (%s)", path, error.strerror or error)
-    return table
+
+
+def _ranking_path(card: ModelCard) -> Path:
+    return _cache_folder() / f"engines-{card.name}-{digest(f'{machine()}|{card.sha256}'.encode())[:16]}.json"
 
 
 def cache_path(card: ModelCard, backend: Backend) -> Path:
@@ -121,11 +182,15 @@ def cache_path(card: ModelCard, backend: Backend) -> Path:
     key = "|".join(
         [machine(), backend.name, backend.version, backend.precision, cv2.__version__, card.sha256]
     )
+    return _cache_folder() / f"cost-{card.name}-{digest(key.encode())[:16]}.json"
+
+
+def _cache_folder() -> Path:
     try:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     except RuntimeError:  # a user without a home
         root = Path(tempfile.gettempdir())
-    return root / "arm_sr" / f"cost-{card.name}-{digest(key.encode())[:16]}.json"
+    return root / "arm_sr"
 
 
 def machine() -> str:

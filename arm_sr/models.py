@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,10 +64,16 @@ class ModelCard:
     """`recipe`, and `data`: sources and licences."""
     folder: Path = field(compare=False)
     """Where the files are; not part of the file."""
+    precisions: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By engine and precision, such as `openvino bf16`: what it changes against fp32 on pictures with ground truth,
+    `levels` (the largest difference of a pixel) and `loss_db` (RGB PSNR over all pixels of the worst sub-net)."""
 
     def __post_init__(self) -> None:
         _whole("scale", self.scale, 1)
         _whole("halo", self.halo, 0)
+        for name, change in self.precisions.items():
+            if set(change) != {"levels", "loss_db"} or not all(isinstance(v, int | float) for v in change.values()):
+                raise ValueError(f"precisions: '{name}' needs the numbers levels and loss_db, not {change!r}")
         if not self.subnets or BICUBIC in self.subnets:
             raise ValueError("there must be at least one sub-net, none of them called bicubic")
 
@@ -80,6 +87,11 @@ class ModelCard:
         if name not in self.branches:
             raise ModelError(f"unknown branch '{name}'; model '{self.name}' has {', '.join(self.branches)}")
         return self.branches.index(name)
+
+    def loss_db(self, backend: str, precision: str) -> float:
+        """What an engine and precision lose against fp32, in dB; infinite where that was not measured."""
+        change = self.precisions.get(f"{backend} {precision}")
+        return change["loss_db"] if change else 0.0 if precision == "fp32" else math.inf
 
     @property
     def largest(self) -> str:

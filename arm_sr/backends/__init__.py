@@ -10,16 +10,22 @@ _MODULES = {"onnxruntime": ".onnx_runtime", "openvino": ".open_vino", "pytorch":
 _EXTRAS = {"openvino": "arm-sr[openvino]", "pytorch": "arm-sr[train]"}
 BACKENDS = tuple(_MODULES)
 """Names, the default first."""
+PRECISIONS = {"onnxruntime": ("fp32",), "openvino": ("fp32", "bf16"), "pytorch": ("fp32",)}
+"""Arithmetic that each can be asked for, the default first."""
 
 
-def open_backend(name: str, card: ModelCard) -> Backend:
+def open_backend(name: str, card: ModelCard, precision: str | None = None) -> Backend:
     """The engine `name` for the model `card`; `auto` is the default engine.
 
-    Raises UsageError for an unknown name, BackendError when the engine is not installed.
+    Raises UsageError for an unknown name or precision, BackendError when the engine is not installed or the processor
+    lacks the precision.
     """
     name = BACKENDS[0] if name == "auto" else name
     if name not in _MODULES:
         raise UsageError(f"unknown backend '{name}'; there are auto, {', '.join(BACKENDS)}")
+    precision = precision or PRECISIONS[name][0]
+    if precision not in PRECISIONS[name]:
+        raise UsageError(f"backend '{name}' has no precision '{precision}', only {', '.join(PRECISIONS[name])}")
     try:
         module = import_module(_MODULES[name], __name__)
     except ImportError as error:
@@ -28,8 +34,8 @@ def open_backend(name: str, card: ModelCard) -> Backend:
         raise BackendError(
             f"backend '{name}' needs '{missing}', which is not installed: pip install '{package}'"
         ) from error
-    backend: Backend = module.open_backend(card)
+    backend: Backend = module.open_backend(card, precision)
     return backend
 
 
-__all__ = ["BACKENDS", "Backend", "open_backend"]
+__all__ = ["BACKENDS", "PRECISIONS", "Backend", "open_backend"]

@@ -53,6 +53,6 @@ class OnnxRuntime:
         self._sessions.clear()
 
 
-def open_backend(card: ModelCard) -> OnnxRuntime:
+def open_backend(card: ModelCard, precision: str) -> OnnxRuntime:
     """ONNX Runtime for `card`."""
     return OnnxRuntime(card)

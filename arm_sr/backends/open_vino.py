@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, in fp32 like the reference."""
+"""OpenVINO on the CPU: fp32 like the reference, or bf16 where the processor has units for it."""
 
 import numpy as np
 import openvino
@@ -7,18 +7,21 @@ from ..errors import BackendError
 from ..models import ModelCard
 from .base import allowed_threads
 
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+
 
 class OpenVino:
     """One compiled model a sub-net, made on first use."""
 
     name = "openvino"
     version: str = openvino.__version__
-    precision = "fp32"
     cost = None
 
-    def __init__(self, card: ModelCard) -> None:
-        self._card = card
+    def __init__(self, card: ModelCard, precision: str) -> None:
+        self._card, self.precision = card, precision
         self._core = openvino.Core()
+        if precision == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise BackendError("this processor has no bf16 units; use --precision fp32")
         self._compiled: dict[str, openvino.CompiledModel] = {}
 
     def load(self, branch: str) -> None:
@@ -26,7 +29,7 @@ class OpenVino:
         if branch in self._compiled:
             return
         data = self._card.subnet_bytes(branch)
-        options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": allowed_threads()}
+        options = {"INFERENCE_PRECISION_HINT": _HINTS[self.precision], "INFERENCE_NUM_THREADS": allowed_threads()}
         try:
             self._compiled[branch] = self._core.compile_model(self._core.read_model(data), "CPU", options)
         except RuntimeError as error:
@@ -46,6 +49,6 @@ class OpenVino:
         self._compiled.clear()
 
 
-def open_backend(card: ModelCard) -> OpenVino:
+def open_backend(card: ModelCard, precision: str) -> OpenVino:
     """OpenVINO for `card`."""
-    return OpenVino(card)
+    return OpenVino(card, precision)

@@ -52,6 +52,6 @@ class PyTorch:
         self._nets.clear()
 
 
-def open_backend(card: ModelCard) -> PyTorch:
+def open_backend(card: ModelCard, precision: str) -> PyTorch:
     """PyTorch for `card`."""
     return PyTorch(card)

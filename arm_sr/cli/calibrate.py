@@ -1,6 +1,7 @@
-"""Measure what every branch costs on this machine, for budgets in milliseconds.
+"""Measure what every branch costs on this machine, for budgets in milliseconds and the choice of the engine.
 
-The costs are kept per machine, engine and model; let the machine be idle.
+Without --backend every engine that is installed is measured, each for up to ten seconds. The costs are kept per
+machine, engine and model; let the machine be idle.
 """
 
 import argparse
@@ -19,15 +20,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, keep and print the costs; returns the exit status."""
     from ..backends import open_backend
-    from ..calibration import calibrate
+    from ..calibration import TYPICAL, calibrate, calibrate_all, fastest
     from ..models import load_model
 
     card = load_model(args.model)
-    table = calibrate(card, open_backend(args.backend, card))
+    if args.backend == "auto":
+        tables = calibrate_all(card)
+        chosen = fastest(card, args.precision)
+    else:
+        backend = open_backend(args.backend, card, args.precision)
+        chosen = backend.name, backend.precision
+        tables = {chosen: calibrate(card, backend)}
+    for engine, table in tables.items():
+        mark = " (auto)" if args.backend == "auto" and engine == chosen else ""
+        print(f"{card.name}, {table.source}{mark}")
+        print(f"{'branch':>8}  {'ms a call':>9}  {'ms for 320x180':>14}")
+        for index, name in enumerate(table.branches):
+            print(f"{name:>8}  {table.per_call[index]:9.3f}  {table.one_pass(index, TYPICAL):14.2f}")
     if args.output:
-        table.save(args.output)
-    print(f"{card.name}, {table.source}")
-    print(f"{'branch':>8}  {'ms a call':>9}  {'ms for 320x180':>14}")
-    for index, name in enumerate(table.branches):
-        print(f"{name:>8}  {table.per_call[index]:9.3f}  {table.one_pass(index, 320 * 180):14.2f}")
+        tables[chosen].save(args.output)
     return 0

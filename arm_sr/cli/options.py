@@ -9,14 +9,15 @@ if TYPE_CHECKING:
 
 
 def add_engine(parser: argparse.ArgumentParser, default: str | None = "plain-x4") -> None:
-    """`-m`, `--backend`."""
+    """`-m`, `--backend`, `--precision`."""
     add = parser.add_argument
     add("-m", "--model", default=default, help="name of a model (see arm-sr models) or a model directory")
-    add("--backend", default="auto", metavar="NAME", help="auto, onnxruntime, openvino or pytorch")
+    add("--backend", default="auto", metavar="NAME", help="onnxruntime, openvino, pytorch or auto")
+    add("--precision", choices=("fp32", "bf16"), help="arithmetic of the sub-nets (default: fp32 or as good)")
 
 
 def add_model(parser: argparse.ArgumentParser, default: str | None = "plain-x4") -> None:
-    """`-m`, `--backend`, `--lut`, `--cost`."""
+    """`-m`, `--backend`, `--precision`, `--lut`, `--cost`."""
     add_engine(parser, default)
     add = parser.add_argument
     add("--lut", type=Path, metavar="FILE", help="edge-to-PSNR table instead of the model's own")
@@ -51,7 +52,7 @@ def open_upscaler(args: argparse.Namespace, model: str | None = None) -> "Upscal
     """The `Upscaler` that the options ask for."""
     from ..api import Upscaler
 
-    return Upscaler(model or args.model, backend=args.backend, lut=args.lut, cost=args.cost)
+    return Upscaler(model or args.model, backend=args.backend, precision=args.precision, lut=args.lut, cost=args.cost)
 
 
 def choice_of(args: argparse.Namespace) -> dict[str, Any]:

@@ -6,14 +6,14 @@ clock: on a machine that is slower than its costs say, or whose costs were never
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from .backends import Backend
 from .cost import CostTable
 from .patches import Grid
-from .scheduler.next_tiles import next_tiles
+from .scheduler.next_tiles import next_tiles, tiles_of
 from .scheduler.tiles import Tiles, seams
 from .stitch import paste, soften_seams
 
@@ -36,18 +36,23 @@ class Anytime:
         rgb: uint8 LR picture, (H, W, 3).
         sr: the interpolated picture, uint8 (scale * H, scale * W, 3); improved in place.
         grid: its patches.
-        error: predicted error of every patch under the branches that may run, smaller is better: (patches, branches).
+        error: predicted error of every patch under every branch, smaller is better; a branch that may not run has that
+            of interpolation: (patches, branches).
         table: cost of every branch, in milliseconds or, when those were never measured, in MACs.
         backend: engine with the sub-nets.
         branches: their names, interpolation first.
         halo: LR pixels around a tile.
+        progress: called with the LR pixels of each finished tile.
     """
 
     def __init__(self, rgb: np.ndarray, sr: np.ndarray, grid: Grid, error: np.ndarray, table: CostTable,
-                 backend: Backend, branches: tuple[str, ...], halo: int) -> None:  # fmt: skip
+                 backend: Backend, branches: tuple[str, ...], halo: int,
+                 progress: Callable[[int], None] | None = None) -> None:  # fmt: skip
+        self._progress = progress
         self._rgb, self._sr, self._error, self._table, self._halo = rgb, sr, error, table, halo
         self._backend, self._branches, self._scale = backend, branches, sr.shape[0] // rgb.shape[0]
         self._pace = 1.0 if table.unit == "ms" else None  # milliseconds for each unit of cost
+        self._planning = 0.0  # seconds that the last plan took to make
         self._owner = np.zeros(grid.shape, dtype=np.int64)  # number of the tile that a patch shows
         self.grid = grid
         """The patches."""
@@ -63,7 +68,11 @@ class Anytime:
         infinity); yields after each."""
         while True:
             planned, begun = self._pace, False
+            started = time.perf_counter()
+            if started + self._planning >= until:
+                return
             tiles = self._next(until)
+            self._planning = time.perf_counter() - started
             for number, cost in enumerate(tiles.costs(self._table)):
                 left = 1e3 * (until - time.perf_counter())
                 if left < (FIRST_MS if self._pace is None else SAFETY * self._pace * cost):
@@ -78,8 +87,12 @@ class Anytime:
 
     def _next(self, until: float) -> Tiles:
         """What to run in the time that remains, the most worthwhile tile first."""
-        if self._pace is None:
-            return next_tiles(self._error[:, :2], self.branch_map, self.grid, self._halo, self._table, np.inf, 0.0)
+        if self._pace is None:  # the cheapest sub-net on the patch that gains most from it
+            gain = self._error[:, :1] - self._error
+            branch = int((gain > 0).any(axis=0).argmax())
+            row, col = divmod(int(gain[:, branch].argmax()), self.grid.shape[1])
+            box = np.array([[row, col, row + 1, col + 1]])[: 1 if branch else 0]
+            return tiles_of(np.full(len(box), branch), box, self.grid, self._halo)
         left = max(0.0, 1e3 * (until - time.perf_counter())) / self._pace
         longest = min(SHARE * left, STEP_MS / self._pace)
         return next_tiles(self._error, self.branch_map, self.grid, self._halo, self._table, left, longest)
@@ -91,13 +104,15 @@ class Anytime:
         result = self._backend.run(self._branches[branch], batch)[0]
         took = 1e3 * (time.perf_counter() - begun)
         paste(self._sr, result, box * self._scale, around * self._scale)
-        pace = took / cost
+        pace = took / cost if cost else self._pace or 0.0
         if self._pace is None:
-            self._pace = pace
+            self._pace = pace or None
         else:  # slower is believed at once, but one hiccup does not stop the rest; faster by and by
             self._pace = min(pace, 2 * self._pace) if pace > self._pace else 0.7 * self._pace + 0.3 * pace
         self.infer_ms += took
         self.pixels[branch] += batch.shape[1] * batch.shape[2]
+        if self._progress:
+            self._progress(int(np.prod(box[2:] - box[:2])))
         top, left, bottom, right = -(-box // self.grid.patch)
         self.branch_map[top:bottom, left:right] = branch
         self._owner[top:bottom, left:right] = self._owner.max() + 1

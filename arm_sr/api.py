@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class Result:
     plan: Plan
     """What was computed where."""
     stats: dict[str, Any]
-    """The report that `--json` writes; its `time_ms` has `plan`, `infer`, `stitch`, `total`."""
+    """The report that `--json` writes; its `time_ms` has `plan`, `load`, `infer`, `stitch`, `total`."""
 
     def heatmap(self) -> np.ndarray:
         """Where the compute went: uint8 RGB, height and width of `image`, one colour a branch."""
@@ -84,7 +85,7 @@ class Upscaler:
         self.planner = Planner(self.card, table, given_cost, self.backend)
         self.progress = progress
         self._radius = max(subnet.receptive_radius for subnet in self.card.subnets.values())
-        self._ready = 1  # branches, cheapest first, whose sub-nets a deadline may use without loading them
+        self._ready = {0}  # numbers of the branches that are loaded
 
     @property
     def scale(self) -> int:
@@ -129,7 +130,8 @@ class Upscaler:
         if deadline is not None:
             if any(value is not None for value in (budget, eta, width, plan)):
                 raise UsageError("a deadline excludes budget, eta, width and plan")
-            *_, result = self._improve(image, parse_deadline(deadline), objective, on_the_way=False)
+            limit, objective = parse_deadline(deadline), checked_objective(objective)
+            *_, result = self._improve(check_image(image), limit, objective, on_the_way=False)
             return result
         begun, plan, rendering, time_ms = self._begin(image, budget, eta, width, objective, plan)
         sr = restore(rendering.whole(), image, self.scale)
@@ -141,7 +143,7 @@ class Upscaler:
                width: str | None = None, objective: str | None = None, plan: Plan | None = None,
                height: int = STRIP) -> "Strips":  # fmt: skip
         """As `upscale`, for pictures whose result is too large for memory: from top to bottom, in strips of about
-        `height` LR rows."""
+        `height` LR rows. Where a strip cuts a tile some rows are computed twice, up to a tenth more than planned."""
         _, plan, rendering, time_ms = self._begin(image, budget, eta, width, objective, plan, STRIP_LARGEST)
         return Strips(self, image, plan, rendering, time_ms, height)
 
@@ -149,19 +151,21 @@ class Upscaler:
                width: str | None, objective: str | None, plan: Plan | None,
                largest: int = LARGEST) -> tuple[float, Plan, Rendering, dict[str, float]]:  # fmt: skip
         """Plan, and load what the plan needs: when it began, the plan, its rendering, and the time of both."""
-        if budget is not None and Budget.parse(budget).kind == "ms":
+        check_image(image)
+        if plan is not None and any(value is not None for value in (budget, eta, width, objective)):
+            raise UsageError("a plan to replay excludes budget, eta, width and objective")
+        if budget is not None and eta is None and width is None and Budget.parse(budget).kind == "ms":
             self.planner.cost_of(Budget.parse(budget))  # measuring costs is not part of upscaling this picture
         begun = time.perf_counter()
-        rgb = engine_picture(check_image(image))
+        rgb = engine_picture(image)
         if plan is None:
             plan = self.planner.plan(rgb, budget, eta, width, objective)
-        elif any(value is not None for value in (budget, eta, width, objective)):
-            raise UsageError("a plan to replay excludes budget, eta, width and objective")
         else:
             self._check_belongs(plan, image)
         planned = time.perf_counter()
-        for branch in np.unique(plan.tiles.branch):
+        for branch in np.unique(plan.tiles.branch).tolist():
             self.backend.load(self.branches[branch])
+            self._ready.add(branch)
         loaded = time.perf_counter()
         rendering = Rendering(plan, rgb, self.backend, self._radius, self.progress, largest)
         return begun, plan, rendering, {"plan": 1e3 * (planned - begun), "load": 1e3 * (loaded - planned)}
@@ -171,32 +175,36 @@ class Upscaler:
 
         Args:
             image: as in `upscale`.
-            deadline: when to stop; without one it goes on to the best that the table predicts.
+            deadline: when to stop, from the first picture that is asked for on; without one it goes on to the best that
+                the table predicts. The time between the pictures counts.
             objective: as in `upscale`.
         """
         limit = Budget("ms", math.inf, "inf") if deadline is None else parse_deadline(deadline)
-        return self._improve(image, limit, objective, on_the_way=True)
+        return self._improve(check_image(image), limit, checked_objective(objective), on_the_way=True)
 
-    def _improve(self, image: np.ndarray, limit: Budget, objective: str | None, on_the_way: bool) -> Iterator[Result]:
+    def _improve(self, image: np.ndarray, limit: Budget, objective: str, on_the_way: bool) -> Iterator[Result]:
         """The last result, at `limit`; with `on_the_way` those before it too."""
         begun = time.perf_counter()
-        objective = checked_objective(objective)
-        rgb = engine_picture(check_image(image))
+        rgb = engine_picture(image)
         sr = interpolate(rgb, self.scale)
         complete = restore(sr, image, self.scale)
         stitch_ms = 1e3 * (time.perf_counter() - begun)
         # At the end the picture is copied and restored again, and the plan of what it shows is made.
         until = begun + (limit.value - 1.5 * stitch_ms - END_MS) / 1e3
         table = self.planner.clock_cost
-        hopeless = time.perf_counter() >= until
+        hopeless, load_ms, away = time.perf_counter() >= until, 0.0, 0.0
         if hopeless:
             grid, mse = Grid(rgb.shape[0], rgb.shape[1], PATCH), None
-            error = np.zeros((grid.areas.size, 1))
+            error = np.zeros((grid.areas.size, len(self.branches)))
         else:
             grid, psnr, mse = self.planner.predict(rgb)
+            loading = time.perf_counter()
             self._load_until(begun + LOADING * (until - begun))
-            error = (mse * grid.areas.reshape(-1, 1) if objective == "mse" else -psnr)[:, : self._ready]
-        run = Anytime(rgb, sr, grid, error, table, self.backend, self.branches, self.card.halo)
+            load_ms = 1e3 * (time.perf_counter() - loading)
+            error = mse * grid.areas.reshape(-1, 1) if objective == "mse" else -psnr
+            missing = [number for number in range(len(self.branches)) if number not in self._ready]
+            error[:, missing] = error[:, :1]
+        run = Anytime(rgb, sr, grid, error, table, self.backend, self.branches, self.card.halo, self.progress)
         note = "" if table.unit == "ms" else "never calibrated on this machine: paced by its own tiles"
 
         def result() -> Result:
@@ -204,24 +212,28 @@ class Upscaler:
                 grid, run.branch_map.flatten(), mse, table, "deadline", limit.text, objective, note
             )
             picture = restore(run.picture(), image, self.scale) if run.branch_map.any() else complete.copy()
-            total = 1e3 * (time.perf_counter() - begun)
-            time_ms = {"plan": total - stitch_ms - run.infer_ms, "infer": run.infer_ms, "stitch": stitch_ms}
-            return self._result(picture, shown, run.pixels, {**time_ms, "total": total})
+            total = 1e3 * (time.perf_counter() - begun - away)
+            time_ms = {"load": load_ms, "infer": run.infer_ms, "stitch": stitch_ms}
+            time_ms |= {"plan": total - sum(time_ms.values()), "total": total}
+            return self._result(picture, shown, run.pixels, time_ms)
 
-        if on_the_way:
-            yield result()
-        if not hopeless:
-            for _ in run.run(until):
-                if on_the_way:
-                    yield result()
+        for _ in chain([None], () if hopeless else run.run(until)):
+            if on_the_way:
+                so_far, shown_at = result(), time.perf_counter()
+                yield so_far
+                away += time.perf_counter() - shown_at
         if not on_the_way:
             yield result()
 
     def _load_until(self, end: float) -> None:
-        """Load sub-nets, cheapest first, as long as another begins before `end` in seconds of `perf_counter`."""
-        while self._ready < len(self.branches) and time.perf_counter() < end:
-            self.backend.load(self.branches[self._ready])
-            self._ready += 1
+        """Load sub-nets, cheapest first, as long as another begins before `end` in seconds of `perf_counter`; one at
+        least, so that call by call all become ready."""
+        for number, branch in enumerate(self.branches):
+            if number not in self._ready:
+                self.backend.load(branch)
+                self._ready.add(number)
+                if time.perf_counter() >= end:
+                    return
 
     def _result(self, image: np.ndarray, plan: Plan, pixels: np.ndarray, time_ms: dict[str, float]) -> Result:
         return Result(image, plan, self._report(plan, pixels, time_ms))

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 BATCHES = ((1, 38, 38), (6, 38, 38), (1, 38, 134), (1, 70, 102), (1, 134, 134), (1, 134, 262), (1, 262, 262))
 """Tiles that are timed: how many in a call, height and width in LR pixels. Patches with halo, alone and merged."""
+METHOD = "2"
+"""Changes when costs are measured in another way, so that those in a cache do not count any more."""
 TYPICAL = 320 * 180
 """LR pixels of the picture by which engines are compared."""
 ROUNDS = 7
@@ -125,10 +127,10 @@ def calibrate_all(card: ModelCard) -> dict[tuple[str, str], CostTable]:
         for precision in PRECISIONS[name]:
             try:
                 backend = open_backend(name, card, precision)
+                tables[name, precision] = calibrate(card, backend)
             except BackendError as error:
                 log.info("left out: %s", error)
                 continue
-            tables[name, precision] = calibrate(card, backend)
             backend.close()
     order = sorted(tables, key=lambda engine: tables[engine].one_pass(-1, TYPICAL))
     _keep(_ranking_path(card), lambda path: write_bytes(path, json.dumps(order).encode()))
@@ -180,7 +182,7 @@ def _ranking_path(card: ModelCard) -> Path:
 def cache_path(card: ModelCard, backend: Backend) -> Path:
     """Where the costs of this machine, allowance, engine and model are kept."""
     key = "|".join(
-        [machine(), backend.name, backend.version, backend.precision, cv2.__version__, card.sha256]
+        [METHOD, machine(), backend.name, backend.version, backend.precision, cv2.__version__, card.sha256]
     )
     return _cache_folder() / f"cost-{card.name}-{digest(key.encode())[:16]}.json"
 

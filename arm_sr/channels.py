@@ -5,7 +5,7 @@ import numpy as np
 
 from .errors import UsageError
 from .imaging.io import rgb8
-from .stitch import interpolate_rows
+from .stitch import CONTEXT, interpolate
 
 
 def check_image(image: np.ndarray) -> np.ndarray:
@@ -41,14 +41,15 @@ def restore(sr: np.ndarray, image: np.ndarray, scale: int, first: int = 0) -> np
         scale: integer factor.
         first: number of the first row of `sr`.
     """
-    end = first + len(sr)
-    colour, alpha = split_alpha(image)
+    above = max(0, first // scale - CONTEXT)
+    below = -(-(first + len(sr)) // scale) + CONTEXT
+    rows = slice(first - scale * above, first - scale * above + len(sr))
+    colour, alpha = split_alpha(image[above:below])
     if colour.ndim == 2:
         sr = cv2.cvtColor(sr, cv2.COLOR_RGB2GRAY)
     if colour.dtype == np.uint16:
         rgb = rgb8(colour)
         narrow = rgb if colour.ndim == 3 else np.ascontiguousarray(rgb[..., 0])
-        difference = sr.astype(np.int32) - interpolate_rows(narrow, scale, first, end)
-        wide = interpolate_rows(colour, scale, first, end) + 257 * difference
-        sr = np.clip(wide, 0, 65535).astype(np.uint16)
-    return sr if alpha is None else np.dstack([sr, interpolate_rows(alpha, scale, first, end)])
+        difference = sr.astype(np.int32) - interpolate(narrow, scale)[rows]
+        sr = np.clip(interpolate(colour, scale)[rows] + 257 * difference, 0, 65535).astype(np.uint16)
+    return sr if alpha is None else np.dstack([sr, interpolate(alpha, scale)[rows]])

@@ -51,8 +51,8 @@ class Planner:
         """The edge-to-PSNR table; ArtefactError when the model has none."""
         if self._table is None:
             raise ArtefactError(
-                f"model '{self.card.name}' has no table, which a budget or eta needs; build {table_path(self.card)} "
-                "with tools/build_lut.py, or use max or a width"
+                f"model '{self.card.name}' has no table, which a budget, deadline or eta needs; build "
+                f"{table_path(self.card)} with tools/build_lut.py, or use max or a width"
             )
         return self._table
 
@@ -71,7 +71,13 @@ class Planner:
         """Milliseconds of every branch as far as they are known without measuring, else MACs."""
         if self._given_cost is not None and self._given_cost.unit == "ms":
             return self._given_cost
-        return calibration.cached(self.card, self._backend) or self.macs
+        if "measured_cost" in self.__dict__:  # already measured or read
+            return self.measured_cost
+        return self._cached_cost or self.macs
+
+    @cached_property
+    def _cached_cost(self) -> CostTable | None:
+        return calibration.cached(self.card, self._backend)
 
     def cost_of(self, limit: Budget) -> CostTable:
         """The costs that a budget of this kind counts."""

@@ -73,7 +73,7 @@ def statistics(plan: Plan, *, macs: float, time_ms: dict[str, float], backend: s
         "output": {"width": width * plan.scale, "height": height * plan.scale},
         "budget": {"kind": plan.kind, "requested": plan.requested, "planned": planned, "spent": spent},
         "branches": plan.counts,
-        "macs": {"planned": plan.macs, "largest": plan.macs_largest},
+        "macs": {"planned": plan.macs, "computed": macs, "largest": plan.macs_largest},
         "time_ms": {name: round(value, 3) for name, value in time_ms.items()},
         "eta": eta,
         "objective": plan.objective,

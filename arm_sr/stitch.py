@@ -12,7 +12,7 @@ from .backends import Backend
 from .scheduler import Plan
 
 LARGEST = 1 << 20
-"""LR pixels in one call at most, so that memory does not grow with the picture."""
+"""LR pixels in one call at most, context not counted, so that memory does not grow with the picture."""
 CONTEXT = 4
 """LR pixels around a part of a picture that its interpolation depends on, and some."""
 
@@ -21,12 +21,6 @@ def interpolate(image: np.ndarray, scale: int) -> np.ndarray:
     """The interpolation branch: OpenCV's cubic, (H, W[, C]) to (scale * H, scale * W[, C]), same dtype."""
     height, width = image.shape[:2]
     return cv2.resize(image, (width * scale, height * scale), interpolation=cv2.INTER_CUBIC)
-
-
-def interpolate_rows(image: np.ndarray, scale: int, first: int, end: int) -> np.ndarray:
-    """The rows from `first` to `end` of `interpolate(image, scale)`, without the others."""
-    above, below = max(0, first // scale - CONTEXT), -(-end // scale) + CONTEXT
-    return interpolate(image[above:below], scale)[first - scale * above : end - scale * above]
 
 
 class Rendering:
@@ -38,7 +32,7 @@ class Rendering:
         backend: engine with the plan's model.
         radius: LR pixels that every part of a tile needs around it to come out as in the whole tile.
         progress: called with the LR pixels of each finished batch.
-        largest: LR pixels in one call at most; larger tiles are computed in parts.
+        largest: LR pixels in one call at most, context not counted; larger tiles are computed in parts.
     """
 
     def __init__(self, plan: Plan, image: np.ndarray, backend: Backend, radius: int,
@@ -87,7 +81,8 @@ class Rendering:
         if plan.branch_map[first // plan.grid.patch : -(-end // plan.grid.patch)].all():
             sr = np.empty((scale * (end - first), scale * width, 3), np.uint8)
         else:
-            sr = interpolate_rows(image, scale, scale * first, scale * end)
+            above = max(0, first - CONTEXT)
+            sr = interpolate(image[above : end + CONTEXT], scale)[scale * (first - above) : scale * (end - above)]
         alike: dict[tuple[int, int, int], list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
         for branch, core, around in parts:
             alike[branch, int(around[2] - around[0]), int(around[3] - around[1])].append((core, around))

@@ -141,6 +141,12 @@ def test_a_machine_without_measured_costs_begins_with_one_patch(race):
     assert [] == machine.calls
 
 
+def test_a_sub_net_that_costs_nothing_is_run(race):
+    """And tells nothing of the machine's speed."""
+    free = CostTable("ms", BRANCHES, np.zeros(4), np.array([0.0, 0.0, 0.004, 0.016]), "by hand")
+    assert (race(Machine(), np.inf, free).branch_map == ERROR.argmin(axis=1).reshape(GRID.shape)).all()
+
+
 def test_no_time_is_no_tile(race):
     """The interpolated picture stays."""
     for ms in (0.0, -5.0):

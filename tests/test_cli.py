@@ -337,8 +337,9 @@ def test_upscale_by_a_deadline(run, tiny_model: Path, small: np.ndarray) -> None
 @pytest.mark.parametrize("name", ["o.png", "o.tif", "o.jpg"])
 def test_large_results_are_written_in_strips(run, tiny_model: Path, small: np.ndarray, monkeypatch, name: str) -> None:
     """The same files and the same report as of a result in memory; a format without strips is written whole."""
+    tall = np.tile(small, (12, 1, 1))  # several strips
     for source in ("rgb.png", "grey.png", "alpha.png")[: 1 if name == "o.jpg" else 3]:
-        planes = {"rgb.png": small, "grey.png": small[..., 0], "alpha.png": np.dstack([small, small[..., 0]])}[source]
+        planes = {"rgb.png": tall, "grey.png": tall[..., 0], "alpha.png": np.dstack([tall, tall[..., 0]])}[source]
         save(planes, source)
         reports, pictures = [], []
         for limit in (10**9, 0):
@@ -346,7 +347,9 @@ def test_large_results_are_written_in_strips(run, tiny_model: Path, small: np.nd
             options = ["-m", tiny_model, "-b", "60%", "--heatmap", "h.png", "--json", "-", "-q"]
             status, out, _ = run("upscale", source, "-o", name, *options)
             assert status == 0
-            reports.append({k: v for k, v in json.loads(out).items() if k not in ("time_ms", "budget")})
+            report = json.loads(out)
+            assert report["budget"]["spent"] == pytest.approx(report["macs"]["computed"] / report["macs"]["largest"])
+            reports.append({k: v for k, v in report.items() if k not in ("time_ms", "budget", "macs")})
             pictures.append((load(name).astype(int), load("h.png")))
         assert reports[0] == reports[1]
         assert pictures[0][0].shape == pictures[1][0].shape

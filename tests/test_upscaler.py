@@ -1,6 +1,7 @@
 """`Upscaler`: any size, any budget, any model."""
 
 import json
+import time
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -247,7 +248,7 @@ def test_time_budgets_use_the_given_costs(photo: np.ndarray, tmp_path: Path) -> 
     image = photo[200:400, 200:400]
     for budget, limit in (("8ms", 8.0), ("50%", 0.5 * (0.05 + 4e-4 * 200 * 200))):
         plan = upscaler.plan(image, budget)
-        recount = 0.05 + 1e-6 * 200 * 200 if plan.uses_bicubic else 0.0
+        recount = 0.05 + 1e-6 * 200 * 200 if not plan.branch_map.all() else 0.0
         computed = zip(plan.tiles.branch, plan.tiles.computed_pixels, strict=True)
         recount += sum(0.05 + per_pixel[branch] * pixels for branch, pixels in computed)
         assert pytest.approx(recount) == plan.cost
@@ -346,15 +347,43 @@ def test_a_deadline_that_is_over_gives_interpolation(ready: Upscaler, photo: np.
 
 
 def test_sub_nets_are_loaded_within_the_time(tiny_model: Path, photo: np.ndarray, monkeypatch: Any) -> None:
-    """A deadline that is over loads none; `load` makes all ready, and no deadline loads again."""
+    """A deadline that is over loads none, one that is near loads one at least; what any call has
+    loaded counts."""
     upscaler, loaded = Upscaler(tiny_model), []
-    monkeypatch.setattr(upscaler.backend, "load", loaded.append)
+    load = upscaler.backend.load
+    monkeypatch.setattr(upscaler.backend, "load", lambda branch: loaded.append(branch) or load(branch))
     upscaler.upscale(photo[:64, :64], deadline="0.001ms")
     assert [] == loaded
+    upscaler.upscale(photo[:64, :64], width="w8")
+    assert {"w8"} == set(loaded)
+    monkeypatch.setattr("arm_sr.api.LOADING", 0.0)
+    upscaler.upscale(photo[:64, :64], deadline="20s")
+    assert {"w8", "w4"} == set(loaded)
     upscaler.load()
-    assert ["w4", "w8"] == loaded
-    upscaler.upscale(photo[:64, :64], width="bicubic")
-    assert ["w4", "w8"] == loaded
+    result = upscaler.upscale(photo[:64, :64], deadline="20s")
+    assert (result.plan.branch_map == 2).all()
+
+
+def test_a_sub_net_that_is_not_loaded_is_not_waited_for(tiny_model: Path, photo: np.ndarray, monkeypatch: Any) -> None:
+    """The others do what they can."""
+    upscaler = Upscaler(tiny_model)
+    monkeypatch.setattr("arm_sr.api.LOADING", 0.0)
+    assert (upscaler.upscale(photo[:64, :64], deadline="20s").plan.branch_map == 1).all()
+    assert (upscaler.upscale(photo[:64, :64], deadline="20s").plan.branch_map == 2).all()
+
+
+def test_the_time_of_the_caller_is_not_reported(ready: Upscaler, photo: np.ndarray) -> None:
+    """Neither between improving pictures nor between strips."""
+    improving = ready.improve(photo[:90, :100])
+    last = next(improving)
+    for result in improving:
+        time.sleep(0.2)
+        last = result
+    assert last.stats["time_ms"]["total"] < 150
+    strips = ready.strips(photo[:90, :100], height=16)
+    for _ in strips:
+        time.sleep(0.05)
+    assert strips.stats["time_ms"]["total"] < 150
 
 
 def test_a_machine_that_was_never_measured_is_not_measured_for_a_deadline(

@@ -85,7 +85,7 @@ def curve(args: argparse.Namespace, upscaler: Upscaler, pairs: list[Pair]) -> di
     if args.arm:
         like_arm = Upscaler(args.model, backend=args.backend, lut=args.arm)
         arms += [benchmark.procedure_arm(like_arm, eta) for eta in args.etas.split(",")]
-    arms += [benchmark.onnx_arm(path, allowed_threads()) for path in args.onnx]
+    arms += [benchmark.onnx_arm(path, upscaler.scale, allowed_threads()) for path in args.onnx]
     with tqdm(total=len(arms) * len(pairs) * (args.repeats + 1), desc="benchmark", unit="run") as bar:
         rows = benchmark.compare(arms, pairs, upscaler.scale, largest, args.repeats, bar.update)
     print(benchmark.markdown(rows, largest))
@@ -155,7 +155,7 @@ def deadline(args: argparse.Namespace, upscaler: Upscaler, pairs: list[Pair]) ->
         other = multiprocessing.Process(target=_busy, daemon=True)
         if load != "idle":
             other.start()
-        results = np.array(benchmark.deadlines(upscaler, pair, args.calls // 2, largest))
+        results = np.array(benchmark.deadlines(upscaler, pair, max(1, args.calls // 2), largest))
         if load != "idle":
             other.terminate()
         results = results[np.argsort(results[:, 0])]

@@ -24,8 +24,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="the model directory")
     args = parser.parse_args()
     recipe = Recipe.load(args.run / "recipe.json")
-    card = write_checkpoint(averaged_network(args.run, recipe), recipe, describe_sources(args.data), args.output)
     recipe.copy_start(args.run, args.output)
+    card = write_checkpoint(averaged_network(args.run, recipe), recipe, describe_sources(args.data), args.output)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.info("%s: %s", card.folder, ", ".join(card.branches))
 

@@ -29,7 +29,7 @@ def main() -> None:
     recipe = Recipe.load(args.recipe)
     files, _ = split_hold_out(list_images(args.data))
     data = CropData(files, recipe.scale, recipe.patch, recipe.sizes)
-    logging.info("%s: %d pictures to train on", recipe.name, len(data.pairs))
+    logging.info("%s: %d pictures to train on, counted at every size", recipe.name, len(data.pairs))
     sources = describe_sources(args.data)
     recipe.copy_start(args.recipe.parent, args.output)
     net = train(recipe, data, list_images(args.val), args.output)

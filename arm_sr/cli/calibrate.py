@@ -21,12 +21,15 @@ def run(args: argparse.Namespace) -> int:
     """Measure, keep and print the costs; returns the exit status."""
     from ..backends import open_backend
     from ..calibration import TYPICAL, calibrate, calibrate_all, fastest
+    from ..errors import BackendError
     from ..models import load_model
 
     card = load_model(args.model)
     if args.backend == "auto":
         tables = calibrate_all(card)
         chosen = fastest(card, args.precision)
+        if chosen not in tables:
+            raise BackendError(f"no engine here has the precision {args.precision}")
     else:
         backend = open_backend(args.backend, card, args.precision)
         chosen = backend.name, backend.precision

@@ -35,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
     how = choice_of(args)
     files = list_images(args.folder)
     upscaler = open_upscaler(args)
+    if args.deadline:
+        upscaler.load()
     scores, failed = [], 0
     for file in tqdm(files, desc="evaluate", unit="picture", disable=True if args.quiet else None):
         try:

@@ -60,8 +60,9 @@ def procedure_arm(upscaler: Upscaler, eta: str) -> Arm:
     return Arm("arm", f"eta {eta}", lambda lr: upscale_like_arm(upscaler, lr, float(eta)))
 
 
-def onnx_arm(path: Path, threads: int) -> Arm:
-    """A super-resolution network in an ONNX file: uint8 NHWC, or float NCHW in 0..1; ArtefactError for others."""
+def onnx_arm(path: Path, scale: int, threads: int) -> Arm:
+    """A super-resolution network of any picture size in an ONNX file: uint8 NHWC, or float NCHW in 0..1; ArtefactError
+    for others, and for another scale."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -70,9 +71,9 @@ def onnx_arm(path: Path, threads: int) -> Arm:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the engine's exceptions have no common base
         raise ArtefactError(f"{path}: {error}") from error
-    (source,) = session.get_inputs()
+    source = session.get_inputs()[0]
     nhwc = source.type == "tensor(uint8)"
-    if len(session.get_outputs()) != 1 or not (nhwc or source.type == "tensor(float)"):
+    if len(session.get_inputs()) + len(session.get_outputs()) != 2 or not (nhwc or source.type == "tensor(float)"):
         raise ArtefactError(f"{path}: needs one output, and one input of uint8 NHWC or float NCHW, not {source.type}")
 
     def run(lr: np.ndarray) -> tuple[np.ndarray, float]:
@@ -82,6 +83,13 @@ def onnx_arm(path: Path, threads: int) -> Arm:
         sr, ms = _timed(lambda: session.run(None, {source.name: planes})[0][0])
         return np.clip(np.rint(sr.transpose(1, 2, 0) * 255), 0, 255).astype(np.uint8), ms
 
+    small = np.zeros((17, 20, 3), np.uint8)
+    try:
+        shape = run(small)[0].shape
+    except Exception as error:  # the engine's exceptions have no common base
+        raise ArtefactError(f"{path}: does not run on a picture of 20x17 pixels ({error})") from error
+    if shape != (17 * scale, 20 * scale, 3):
+        raise ArtefactError(f"{path}: makes {shape} of 20x17 pixels, which is not x{scale}")
     return Arm("onnx", path.name, run)
 
 

@@ -60,7 +60,7 @@ def score_picture(upscaler: Upscaler, pair: Pair, how: dict[str, Any], repeats: 
         ssim_y=ssim_y(sr, pair.hr, scale) if large_enough else float("nan"),
         squared_error=error,
         values=values,
-        macs=result.stats["macs"]["planned"],
+        macs=result.stats["macs"]["computed"],
         macs_largest=result.stats["macs"]["largest"],
         ms=statistics.median(times),
         seam=seam,

@@ -26,7 +26,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from ..atomic import replacing, write_bytes
-from ..errors import ImageError
+from ..errors import ArmSRError, ImageError
 from .strip_files import WRITERS, StripWriter
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -103,10 +103,13 @@ class Image:
         return rgb8(self.pixels)
 
 
+_NARROW = ((np.arange(65536) + 128) // 257).astype(np.uint8)
+
+
 def rgb8(pixels: Array) -> Array:
     """The 8-bit RGB that tables and sub-nets see: grey (H, W) repeated, 16 bits rounded to 8; contiguous."""
     if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        pixels = _NARROW[pixels]
     return np.ascontiguousarray(pixels) if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
 
@@ -261,6 +264,8 @@ def check_writable(path: str | os.PathLike[str], width: int, height: int, *, six
     """
     path = Path(path)
     _format_for(str(path), path.suffix, width, height, sixteen_bit, alpha)
+    if "\0" in str(path):
+        raise ImageError(f"{path}: cannot be written, because its name has a null byte; choose another name")
     if os.path.isdir(path):  # unlike Path.is_dir, takes any name
         raise ImageError(f"{path}: this is a folder; name a file in it")
     if not os.path.isdir(path.parent):
@@ -284,8 +289,10 @@ def write_image(path: str | os.PathLike[str], image: Image) -> None:
 def _named(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except ArmSRError:
+        raise
+    except OSError as error:
+        reason = error.strerror or error
         raise ImageError(f"{path}: cannot be written ({reason}); choose another folder or free some space") from error
 
 
@@ -300,8 +307,8 @@ def write_strips(path: str | os.PathLike[str], shape: tuple[int, int, int], dtyp
                  icc_profile: bytes | None) -> Iterator[StripWriter]:  # fmt: skip
     """A file, PNG or TIFF by its suffix, that takes rows (rows, W, C) from top to bottom; raises ImageError.
 
-    It replaces what was there when all rows are written. `shape` is height, width and channels, `dtype` uint8 or
-    uint16.
+    It replaces what was there when all rows are written; ValueError when they were not. `shape` is height, width and
+    channels, `dtype` uint8 or uint16.
     """
     path = Path(path)
     height, width, channels = shape
@@ -310,7 +317,6 @@ def write_strips(path: str | os.PathLike[str], shape: tuple[int, int, int], dtyp
         writer = WRITERS[_FORMATS[path.suffix.lower()].name](stream, shape, dtype, icc_profile)
         yield writer
         writer.close()
-
 
 
 def encode_image(image: Image, suffix: str, *, name: str = "picture") -> bytes:

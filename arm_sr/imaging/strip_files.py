@@ -17,7 +17,7 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 CHUNK = 1 << 20
 """Bytes of a chunk of PNG data."""
 BLOCK = 64
-"""Rows that are compressed at once, so that copies of them stay small."""
+"""Rows that are compressed at once, so that copies of them stay small; a strip of a TIFF has as many."""
 
 
 class StripWriter(ABC):
@@ -95,22 +95,29 @@ class PngWriter(StripWriter):
 class TiffWriter(StripWriter):
     """TIFF, deflated with horizontal differences.
 
-    Every call of `write` becomes a strip; all but the last have equally many rows. Grey with alpha, which few programs
-    read, is stored as RGBA. The directory comes last, so the stream must be one that can seek.
+    Grey with alpha, which few programs read, is stored as RGBA. The directory comes last, so the stream must be one
+    that can seek.
     """
 
     def _begin(self) -> None:
         self._start = self._stream.tell()
-        self._rows, self._offsets, self._sizes = 0, list[int](), list[int]()
+        self._offsets, self._sizes = list[int](), list[int]()
+        self._waiting: list[Array] = []  # rows that do not fill a strip yet
         self._stream.write(b"II*\0\0\0\0\0")
 
     def _add(self, planes: Array) -> None:
+        rows = np.concatenate([*self._waiting, planes])
+        whole = len(rows) if not self._left else len(rows) - len(rows) % BLOCK
+        for first in range(0, whole, BLOCK):
+            self._strip(rows[first : min(first + BLOCK, whole)])
+        self._waiting = [rows[whole:].copy()]
+
+    def _strip(self, planes: Array) -> None:
         if planes.shape[2] == 2:
             planes = planes[..., [0, 0, 0, 1]]
         differences = planes.copy()
         differences[:, 1:] -= planes[:, :-1]
         strip = zlib.compress(differences.astype(planes.dtype.newbyteorder("<")).tobytes())
-        self._rows = self._rows or len(planes)
         self._offsets.append(self._stream.tell() - self._start)
         self._sizes.append(len(strip))
         self._stream.write(strip)
@@ -127,7 +134,7 @@ class TiffWriter(StripWriter):
             262: (short, [1 if channels == 1 else 2]),  # grey, RGB
             273: (long, self._offsets),
             277: (short, [channels]),
-            278: (long, [self._rows]),
+            278: (long, [min(BLOCK, height)]),
             279: (long, self._sizes),
             317: (short, [2]),  # horizontal differences
         }

@@ -15,7 +15,7 @@ def next_tiles(error: np.ndarray, branch_map: np.ndarray, grid: Grid, halo: int,
     """The tiles that improve a picture most for `left`, the one with most gain for its cost first.
 
     Args:
-        error: of every patch under the branches that may run, cheapest first, smaller is better: (patches, branches).
+        error: of every patch under every branch, smaller is better: (patches, branches).
         branch_map: branch that every patch shows now: (rows, cols).
         grid: the patches.
         halo: LR pixels around a tile.
@@ -26,7 +26,7 @@ def next_tiles(error: np.ndarray, branch_map: np.ndarray, grid: Grid, halo: int,
     shown = branch_map.ravel()
     now = error[np.arange(len(shown)), shown]
     better = np.where(np.arange(error.shape[1]) > shown[:, None], error, now[:, None])
-    upgrades = rank_upgrades(better, np.outer(grid.areas, table.per_pixel[: error.shape[1]]))
+    upgrades = rank_upgrades(better, np.outer(grid.areas, table.per_pixel))
 
     def fits(choices: np.ndarray) -> np.ndarray:
         return merged_cost(choices.reshape(-1, *grid.shape), grid, halo, table) <= left
@@ -36,16 +36,16 @@ def next_tiles(error: np.ndarray, branch_map: np.ndarray, grid: Grid, halo: int,
     pieces = [(branch, box) for branch, part in zip(whole.branch, -(-whole.box // grid.patch), strict=True)
               for box in _cut(int(branch), part, grid, halo, table, longest)]  # fmt: skip
     boxes = np.array([box for _, box in pieces], dtype=np.int64).reshape(-1, 4)
-    tiles = _tiles(np.array([branch for branch, _ in pieces], dtype=np.int64), boxes, grid, halo)
+    tiles = tiles_of(np.array([branch for branch, _ in pieces], dtype=np.int64), boxes, grid, halo)
     gain = np.zeros((grid.shape[0] + 1, grid.shape[1] + 1))
     gain[1:, 1:] = (now - better[np.arange(len(shown)), chosen]).reshape(grid.shape).cumsum(axis=0).cumsum(axis=1)
     top, left_side, bottom, right = boxes.T
     gained = gain[bottom, right] - gain[top, right] - gain[bottom, left_side] + gain[top, left_side]
     order = np.argsort(-gained / np.maximum(tiles.costs(table), 1e-12), kind="stable")
-    return _tiles(tiles.branch[order], boxes[order], grid, halo)
+    return tiles_of(tiles.branch[order], boxes[order], grid, halo)
 
 
-def _tiles(branch: np.ndarray, boxes: np.ndarray, grid: Grid, halo: int) -> Tiles:
+def tiles_of(branch: np.ndarray, boxes: np.ndarray, grid: Grid, halo: int) -> Tiles:
     """Tiles from boxes in patches."""
     top, left, bottom, right = boxes.T
     rows, cols = grid.row_edges, grid.col_edges
@@ -57,7 +57,7 @@ def _cut(branch: int, box: np.ndarray, grid: Grid, halo: int, table: CostTable, 
     """A box in patches, halved along its longer side until a part costs at most `longest` or is one patch."""
     top, left, bottom, right = (int(side) for side in box)
     height, width = bottom - top, right - left
-    if height * width == 1 or _tiles(np.array([branch]), box[None], grid, halo).cost(table) <= longest:
+    if height * width == 1 or tiles_of(np.array([branch]), box[None], grid, halo).cost(table) <= longest:
         yield box
         return
     middle = (top + bottom) // 2 if height >= width else (left + right) // 2

@@ -75,11 +75,6 @@ class Plan:
             owner[top:bottom, left:right] = number
         return seams(owner, self.grid, self.scale)
 
-    @property
-    def uses_bicubic(self) -> bool:
-        """Whether any patch is interpolated."""
-        return bool((self.branch_map == 0).any())
-
     def __str__(self) -> str:
         total = self.branch_map.size
         shares = ", ".join(f"{name} {100 * n / total:.0f}%" for name, n in self.counts.items() if n)

@@ -93,8 +93,8 @@ class Recipe:
     validate_every: int = 5000
     """Steps between validation lines."""
     start: str | None = None
-    """Name of a file beside the recipe with the weights to begin with: a `supernet.safetensors` of the same width that
-    may be less deep; see `Supernet.start_from`."""
+    """Name of a file beside the recipe with the weights to begin with: those of a supernet of the same width that may
+    be less deep (see `Supernet.start_from`). It is copied along with the recipe; `supernet` and `state` are taken."""
     sizes: tuple[float, ...] = (1.0,)
     """The training pictures at these sizes, as shares of their sides; smaller ones have finer detail."""
 
@@ -120,8 +120,11 @@ class Recipe:
             raise ArtefactError("recipe: the depth of a stage cannot be below that of the stage before")
         if not self.sizes or not all(_real(size) and 0 < size <= 1 for size in self.sizes):
             raise ArtefactError(f"recipe: sizes must be one or more numbers above 0 and up to 1, not {self.sizes!r}")
-        if self.start is not None and self.start != Path(self.start).name:
-            raise ArtefactError(f"recipe: start must be the name of a file beside the recipe, not {self.start!r}")
+        if self.start is not None and not re.fullmatch(r"(?!supernet\.|state\.)\w[\w.-]*\.safetensors", self.start):
+            raise ArtefactError(f"recipe: start must be a NAME.safetensors of its own beside it, not {self.start!r}")
+        deepest = max(depth for _, depth in shapes)
+        if any(stage.revive and stage.depth is not None and stage.depth < deepest for stage in self.stages):
+            raise ArtefactError("recipe: revive needs the whole depth; what is added later must begin as the identity")
         if self.precision not in ("bf16", "fp32"):
             raise ArtefactError(f"recipe: precision must be 'bf16' or 'fp32', not {self.precision!r}")
         if not self.clip > 0 or self.warmup < 0 or not 0 <= self.ema < 1:

@@ -53,7 +53,10 @@ class CropData:
                 log.warning("skipped %s: %dx%d is smaller than a crop", pair.name, pair.hr.shape[1], pair.hr.shape[0])
                 continue
             resized = (pair if size == 1 else _resized(pair, size, scale) for size in sizes)
-            self.pairs += [one for one in resized if min(one.lr.shape[:2]) >= patch]
+            fitting = [one for one in resized if min(one.lr.shape[:2]) >= patch]
+            if not fitting:
+                log.warning("skipped %s: smaller than a crop at every size", pair.name)
+            self.pairs += fitting
         if not self.pairs:
             raise ArtefactError(f"none of {len(files)} pictures can be trained on")
 

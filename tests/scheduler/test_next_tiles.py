@@ -65,10 +65,9 @@ def test_an_upgrade_pays_for_the_whole_patch():
         assert branches == tiles.branch.tolist()
 
 
-def test_only_the_branches_with_an_error_may_run():
-    """The first ones: those whose sub-nets are ready."""
-    error = np.array([[3.0, 2.0], [3.0, 2.0]])
-    table = make_cost([0, 0, 0, 0], [0, 1, 2, 3])
+def test_a_branch_that_gains_nothing_is_not_run():
+    """Such as one that is not ready, which is given the error of interpolation."""
+    error = np.array([[3.0, 2.0, 3.0], [3.0, 2.0, 3.0]])
+    table = make_cost([0, 0, 0], [0, 1, 2])
     tiles = next_tiles(error, np.array([[0, 0]]), Grid(4, 8, 4), 0, table, np.inf, np.inf)
     assert [1] == tiles.branch.tolist()
-    assert [] == next_tiles(error[:, :1], np.array([[0, 0]]), Grid(4, 8, 4), 0, table, np.inf, np.inf).branch.tolist()

@@ -81,12 +81,6 @@ def test_counts_are_patches_of_each_branch():
     assert {"bicubic": 12, "w16": 0, "w32": 0, "w64": 0} == make_plan(branch_map=np.zeros((3, 4), int)).counts
 
 
-def test_a_plan_knows_whether_it_interpolates():
-    """Any patch of branch 0."""
-    assert make_plan().uses_bicubic
-    assert not make_plan(branch_map=np.ones((3, 4), int)).uses_bicubic
-
-
 def test_predicted_psnr_is_that_of_the_squared_error():
     """In dB of 255; none without a prediction."""
     assert 30 == pytest.approx(make_plan().predicted_psnr)

@@ -238,13 +238,16 @@ class TestContract:
         net = random_net(name, scale)
         fitting = net.state_dict()
         head = next(iter(fitting))
-        with pytest.raises(ArtefactError, match=f"'{head}' is missing"):
-            net.start_from({key: value for key, value in fitting.items() if key != head})
+        before = {key: value.clone() for key, value in fitting.items()}
+        for gone in (head, "body.0.weight", "body.1.bias"):
+            with pytest.raises(ArtefactError, match=f"'{gone}' is missing"):
+                net.start_from({key: value for key, value in fitting.items() if key != gone})
         for shape in {"wide": (9, 1)}, {"deep": (8, 4)}:
             with pytest.raises(ArtefactError, match="weight '"):
                 net.start_from(random_net(name, scale, shape).state_dict())
         with pytest.raises(ArtefactError, match="weight '"):
             net.start_from(random_net(name, scale + 1).state_dict())
+        assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
 
     def test_what_was_grown_can_learn(self, name, scale):
         """The new layers have gradients."""

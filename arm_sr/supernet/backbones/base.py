@@ -53,22 +53,23 @@ class Supernet(nn.Module):
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Take over the weights of a net of the same width that may be less deep; the further body layers are the
         identity. ArtefactError names the first weight that does not fit."""
-        self.grow(0)
         mine = self.state_dict()
-        for name, value in weights.items():
-            if name not in mine or mine[name].shape != value.shape:
-                has = tuple(mine[name].shape) if name in mine else "nothing"
-                raise ArtefactError(f"weight '{name}' is {tuple(value.shape)}, where this network has {has}")
-        for name in mine:
-            if name not in weights and not name.startswith("body."):
+        given = {name.split(".")[1] for name in weights if name.startswith("body.")}
+        for name in (*weights, *mine):
+            layer = name.split(".")[1] if name.startswith("body.") else "0"
+            if name not in weights and (not given or int(layer) < len(given)):
                 raise ArtefactError(f"weight '{name}' is missing")
-        self.load_state_dict({**mine, **weights})
+            if name in weights and (name not in mine or mine[name].shape != weights[name].shape):
+                has = tuple(mine[name].shape) if name in mine else "nothing"
+                raise ArtefactError(f"weight '{name}' is {tuple(weights[name].shape)}, where this network has {has}")
+        self.grow(len(given))
+        self.load_state_dict({**self.state_dict(), **weights})
 
     def revive(self, x: Tensor, least: float) -> None:
         """Give new random weights to channels that are above zero on less than the share `least` of the pixels of `x`
-        (N, 3, H, W) in every sub-net, active on about half of them; what follows ignores them at first, so that the
-        output hardly changes (ReDo: Sokar et al., "The dormant neuron phenomenon in deep reinforcement learning",
-        ICML 2023)."""
+        (N, 3, H, W) in every sub-net, active on about half of them at full width; what follows ignores them at
+        first, so that the output hardly changes (ReDo: Sokar et al., "The dormant neuron phenomenon in deep
+        reinforcement learning", ICML 2023)."""
         raise TypeError(f"{type(self).__name__} does not define revive")
 
     def subnet(self, name: str) -> "Supernet":

@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""Training runs side by side: the last validation of each, as a Markdown table.
+
+    tools/compare_runs.py runs/sampling-*
+
+A row a run: steps, how much was computed in MACs for training (forward passes over LR pixels, with the sub-nets as
+they were drawn), and PSNR over all RGB pixels of every sub-net on the validation pictures.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from arm_sr.cli import run_tool
+from arm_sr.errors import ArtefactError
+from arm_sr.supernet.backbones import build
+from arm_sr.training.config import Recipe
+
+
+def computed(recipe: Recipe, steps: int) -> float:
+    """Multiply-accumulates of the forward passes of the first `steps` steps."""
+    net = build(recipe.backbone, recipe.scale, recipe.subnets)
+    macs = {name: net.macs_per_lr_pixel(name) for name in net.subnets}
+    total = 0
+    for step in range(steps):
+        drawn = recipe.at(step)[0].sampling.draw(macs, np.random.default_rng((recipe.seed, step)))
+        total += sum(macs[name] for name in drawn)
+    return float(total * recipe.batch * recipe.patch**2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", help="folders of runs")
+    args = parser.parse_args()
+    rows = []
+    for run in args.runs:
+        recipe = Recipe.load(run / "recipe.json")
+        try:
+            lines = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+            last = [line for line in lines if "validation" in line][-1]
+        except (OSError, ValueError, IndexError) as error:
+            raise ArtefactError(f"{run / 'log.jsonl'}: has no validation line ({error})") from error
+        rows.append((recipe, last["step"], {k: v["psnr_rgb_all"] for k, v in last["validation"].items()}))
+    names = list(dict.fromkeys(name for *_, psnr in rows for name in psnr))
+    print(f"| run | steps | TMAC | {' | '.join(names)} |")
+    print("|---" * (3 + len(names)) + "|")
+    for recipe, step, psnr in rows:
+        figures = " | ".join(f"{psnr[name]:.3f}" if name in psnr else "" for name in names)
+        print(f"| {recipe.name} | {step} | {computed(recipe, step) / 1e12:.1f} | {figures} |")
+
+
+if __name__ == "__main__":
+    run_tool(main)

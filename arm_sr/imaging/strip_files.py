@@ -3,6 +3,7 @@
 For pictures too large for memory, and for 16-bit colour: neither Pillow nor OpenCV writes it with its ICC profile.
 """
 
+import itertools
 import struct
 import zlib
 from abc import ABC, abstractmethod
@@ -95,14 +96,15 @@ class PngWriter(StripWriter):
 class TiffWriter(StripWriter):
     """TIFF, deflated with horizontal differences.
 
-    Grey with alpha, which few programs read, is stored as RGBA. The directory comes last, so the stream must be one
-    that can seek.
+    Grey with alpha, which few programs read, is stored as RGBA. The directory stands before the last strip, so that a
+    file that was cut short never looks whole; the stream must be one that can seek.
     """
 
     def _begin(self) -> None:
         self._start = self._stream.tell()
-        self._offsets, self._sizes = list[int](), list[int]()
+        self._sizes = list[int]()
         self._waiting: list[Array] = []  # rows that do not fill a strip yet
+        self._last = b""  # the strip that is not written yet
         self._stream.write(b"II*\0\0\0\0\0")
 
     def _add(self, planes: Array) -> None:
@@ -117,14 +119,24 @@ class TiffWriter(StripWriter):
             planes = planes[..., [0, 0, 0, 1]]
         differences = planes.copy()
         differences[:, 1:] -= planes[:, :-1]
-        strip = zlib.compress(differences.astype(planes.dtype.newbyteorder("<")).tobytes())
-        self._offsets.append(self._stream.tell() - self._start)
-        self._sizes.append(len(strip))
-        self._stream.write(strip)
+        self._stream.write(self._last)
+        self._last = zlib.compress(differences.astype(planes.dtype.newbyteorder("<")).tobytes())
+        self._sizes.append(len(self._last))
 
     def _end(self) -> None:
+        self._stream.write(b"\0" * (self._stream.tell() % 2))  # a directory begins at an even byte
+        place = self._stream.tell() - self._start
+        size = len(self._directory(place, 0))
+        self._stream.write(self._directory(place, place + size) + self._last)
+        self._stream.seek(self._start + 4)
+        self._stream.write(struct.pack("<I", place))
+        self._stream.seek(0, 2)
+
+    def _directory(self, place: int, last: int) -> bytes:
+        """The directory with its values, for `place` in the file; the last strip stands at `last`."""
         height, width, channels = self._shape
         channels = 4 if channels == 2 else channels
+        offsets = list(itertools.accumulate(self._sizes[:-1], initial=8))
         short, long, undefined = (3, "H"), (4, "I"), (7, "B")
         tags: dict[int, tuple[tuple[int, str], Any]] = {
             256: (long, [width]),
@@ -132,7 +144,7 @@ class TiffWriter(StripWriter):
             258: (short, [self._bits] * channels),
             259: (short, [8]),  # Deflate
             262: (short, [1 if channels == 1 else 2]),  # grey, RGB
-            273: (long, self._offsets),
+            273: (long, [*offsets[:-1], last]),
             277: (short, [channels]),
             278: (long, [min(BLOCK, height)]),
             279: (long, self._sizes),
@@ -142,9 +154,6 @@ class TiffWriter(StripWriter):
             tags[338] = (short, [2])  # the fourth is alpha, not premultiplied
         if self._icc:
             tags[34675] = (undefined, self._icc)
-        if self._stream.tell() % 2:
-            self._stream.write(b"\0")  # a directory begins at an even byte
-        place = self._stream.tell() - self._start
         entries, beyond = b"", b""
         end = place + 2 + 12 * len(tags) + 4
         for tag, ((kind, letter), values) in tags.items():
@@ -152,10 +161,7 @@ class TiffWriter(StripWriter):
             if len(data) > 4:
                 data, beyond = struct.pack("<I", end + len(beyond)), beyond + data + b"\0" * (len(data) % 2)
             entries += struct.pack("<HHI", tag, kind, len(values)) + data.ljust(4, b"\0")
-        self._stream.write(struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0) + beyond)
-        self._stream.seek(self._start + 4)
-        self._stream.write(struct.pack("<I", place))
-        self._stream.seek(0, 2)
+        return struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0) + beyond
 
 
 WRITERS: dict[str, type[StripWriter]] = {"PNG": PngWriter, "TIFF": TiffWriter}

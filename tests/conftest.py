@@ -1,5 +1,6 @@
 """What the tests share: a small model with its table, and a photo."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,14 @@ from arm_sr.training.config import Recipe, Stage
 def _one_thread() -> None:
     """Results to the bit must not depend on the number of processors."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What this machine was measured to be, and the engine that `auto` therefore takes, is no matter of tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -172,7 +172,7 @@ class Planner:
         return self.finish(grid, chosen, mse, table, limit.kind, limit.text, objective, note)
 
     def finish(self, grid: Grid, branches: np.ndarray, mse: np.ndarray | None, table: CostTable, kind: str,
-                requested: str, objective: str, note: str = "") -> Plan:  # fmt: skip
+               requested: str, objective: str, note: str = "") -> Plan:  # fmt: skip
         """The plan of a choice of branches (patches,), merged by the costs in `table`."""
         branch_map = branches.reshape(grid.shape)
         tiles = merge(branch_map, grid, self.card.halo, table)

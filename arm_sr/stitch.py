@@ -10,6 +10,7 @@ import numpy as np
 
 from .backends import Backend
 from .scheduler import Plan
+from .scheduler.tiles import halves
 
 LARGEST = 1 << 20
 """LR pixels in one call at most, context not counted, so that memory does not grow with the picture."""
@@ -104,7 +105,7 @@ class Rendering:
             if box[0] >= end or box[2] <= first:
                 continue
             inside = np.array([max(box[0], first), box[1], min(box[2], end), box[3]])
-            for core in _halves(inside, self._largest):
+            for core in halves(inside, lambda part: (part[2] - part[0]) * (part[3] - part[1]) <= self._largest):
                 grown = core + self._radius * np.array([-1, -1, 1, 1])
                 around = np.concatenate([np.maximum(grown[:2], outer[:2]), np.minimum(grown[2:], outer[2:])])
                 parts.append((int(branch), core, around))
@@ -119,17 +120,6 @@ class Rendering:
         if self._progress:
             self._progress(done)
         return result
-
-
-def _halves(box: np.ndarray, largest: int) -> list[np.ndarray]:
-    """The box halved along its longer side, and so on, until no part has more than `largest` pixels."""
-    height, width = box[2] - box[0], box[3] - box[1]
-    if height * width <= largest:
-        return [box]
-    axis = 0 if height >= width else 1
-    lower, upper = box.copy(), box.copy()
-    lower[axis + 2] = upper[axis] = (box[axis] + box[axis + 2]) // 2
-    return [*_halves(lower, largest), *_halves(upper, largest)]
 
 
 def paste(sr: np.ndarray, result: np.ndarray, core: np.ndarray, around: np.ndarray) -> None:

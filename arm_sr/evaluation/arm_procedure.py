@@ -9,8 +9,6 @@ import time
 import numpy as np
 
 from ..api import Upscaler
-from ..edges import patch_scores
-from ..patches import Grid
 from ..scheduler.policy import eta_rule
 from ..stitch import interpolate
 
@@ -34,18 +32,15 @@ def upscale_like_arm(upscaler: Upscaler, lr: np.ndarray, eta: float) -> tuple[np
     Returns:
         The picture, uint8 RGB, and the milliseconds that were spent in the engine and in interpolation.
     """
-    table, scale = upscaler.planner.table, upscaler.scale
-    size = table.patch
+    scale, size = upscaler.scale, upscaler.planner.table.patch
     sums = np.zeros((lr.shape[0] * scale, lr.shape[1] * scale, 3), np.float32)
     counts = np.zeros((*sums.shape[:2], 1), np.float32)
-    columns = [table.branches.index(name) for name in upscaler.branches]
-    macs = np.array([0, *(upscaler.card.subnets[name].macs_per_lr_pixel for name in upscaler.branches[1:])])
+    macs = upscaler.planner.macs.per_pixel
     busy = 0.0
     for top in starts(lr.shape[0], size):
         for left in starts(lr.shape[1], size):
             patch = np.ascontiguousarray(lr[top : top + size, left : left + size])
-            scores = patch_scores(patch, Grid(patch.shape[0], patch.shape[1], size), table.score)
-            psnr = table.psnr[table.bins_of(scores.ravel())][:, columns]
+            _, psnr, _ = upscaler.planner.predict(patch)
             branch = upscaler.branches[int(eta_rule(psnr, macs / macs[-1], eta)[0])]
             begun = time.perf_counter()
             if branch == upscaler.branches[0]:

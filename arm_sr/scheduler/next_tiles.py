@@ -1,13 +1,11 @@
 """What to compute next on a picture that is complete already, when time may run out after any tile."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from ..cost import CostTable
 from ..patches import Grid
 from .solver import rank_upgrades, solve
-from .tiles import Tiles, merge, merged_cost
+from .tiles import Tiles, halves, merge, merged_cost
 
 
 def next_tiles(error: np.ndarray, branch_map: np.ndarray, grid: Grid, halo: int, table: CostTable, left: float,
@@ -33,8 +31,13 @@ def next_tiles(error: np.ndarray, branch_map: np.ndarray, grid: Grid, halo: int,
 
     chosen = solve(upgrades, len(shown), fits)
     whole = merge(chosen.reshape(grid.shape), grid, halo, table)
-    pieces = [(branch, box) for branch, part in zip(whole.branch, -(-whole.box // grid.patch), strict=True)
-              for box in _cut(int(branch), part, grid, halo, table, longest)]  # fmt: skip
+    pieces = []
+    for branch, part in zip(whole.branch, -(-whole.box // grid.patch), strict=True):
+
+        def short(box: np.ndarray, branch: int = branch) -> bool:
+            return tiles_of(np.array([branch]), box[None], grid, halo).cost(table) <= longest
+
+        pieces += [(branch, box) for box in halves(part, short)]
     boxes = np.array([box for _, box in pieces], dtype=np.int64).reshape(-1, 4)
     tiles = tiles_of(np.array([branch for branch, _ in pieces], dtype=np.int64), boxes, grid, halo)
     gain = np.zeros((grid.shape[0] + 1, grid.shape[1] + 1))
@@ -51,20 +54,3 @@ def tiles_of(branch: np.ndarray, boxes: np.ndarray, grid: Grid, halo: int) -> Ti
     rows, cols = grid.row_edges, grid.col_edges
     box = np.stack([rows[top], cols[left], rows[bottom], cols[right]], axis=1)
     return Tiles(branch, box, halo, (grid.height, grid.width))
-
-
-def _cut(branch: int, box: np.ndarray, grid: Grid, halo: int, table: CostTable, longest: float) -> Iterator[np.ndarray]:
-    """A box in patches, halved along its longer side until a part costs at most `longest` or is one patch."""
-    top, left, bottom, right = (int(side) for side in box)
-    height, width = bottom - top, right - left
-    if height * width == 1 or tiles_of(np.array([branch]), box[None], grid, halo).cost(table) <= longest:
-        yield box
-        return
-    middle = (top + bottom) // 2 if height >= width else (left + right) // 2
-    parts = (
-        ((top, left, middle, right), (middle, left, bottom, right))
-        if height >= width
-        else ((top, left, bottom, middle), (top, middle, bottom, right))
-    )
-    for part in parts:
-        yield from _cut(branch, np.array(part), grid, halo, table, longest)

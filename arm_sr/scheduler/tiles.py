@@ -1,6 +1,6 @@
 """Tiles: neighbouring patches of one branch merged into rectangles, so that halo is paid once."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -57,6 +57,19 @@ def seams(owner: np.ndarray, grid: Grid, scale: int) -> Iterator[tuple[int, int,
             seam = owners[line - 1] != owners[line]
             if seam.any():
                 yield axis, int(scale * across[line]), np.repeat(seam, lengths)
+
+
+def halves(box: np.ndarray, fits: Callable[[np.ndarray], bool]) -> Iterator[np.ndarray]:
+    """A box (top, left, bottom, right) halved along its longer side, and so on, until a part fits or is one unit."""
+    height, width = box[2] - box[0], box[3] - box[1]
+    if height * width == 1 or fits(box):
+        yield box
+        return
+    axis = 0 if height >= width else 1
+    first, second = box.copy(), box.copy()
+    first[axis + 2] = second[axis] = (box[axis] + box[axis + 2]) // 2
+    yield from halves(first, fits)
+    yield from halves(second, fits)
 
 
 def merge(branch_map: np.ndarray, grid: Grid, halo: int, table: CostTable) -> Tiles:

@@ -9,20 +9,27 @@ import json
 import os
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .options import add_choice, add_model, add_talk, choice_of, open_upscaler
+from .pipeline import overlapped
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ..api import Upscaler
+    from ..imaging.io import Image
     from ..scheduler import Plan
 
+Write: TypeAlias = Callable[[], "tuple[Plan, dict[str, Any]]"]
+"""What is left to do for an upscaled picture: write it; returns plan and report."""
+
 STRIPS_FROM = 64_000_000
-"""Pixels of a result from which on it is computed and written in strips, where its format allows."""
+"""Pixels of a result from which on no other picture is in memory beside it, and it is computed and written in strips
+where its format allows."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,22 +67,33 @@ def run(args: argparse.Namespace) -> int:
     # What is done once is no part of the time of the first picture.
     if args.deadline:
         upscaler.load()
-    if args.budget is not None and Budget.parse(args.budget).kind == "ms":
+    in_ms = args.budget is not None and Budget.parse(args.budget).kind == "ms"
+    if in_ms:
         upscaler.planner.cost_of(Budget.parse(args.budget))
-    targets = _targets(args, upscaler.scale)
+    # Threads that read and write would take the time that a picture was given.
+    by_clock = in_ms or args.deadline is not None
+
+    def work(files: tuple[Path, Path], read: "tuple[Image, float]") -> Write:
+        return _one(args, upscaler, how, *files, *read)
+
+    def alone(read: "tuple[Image, float]") -> bool:
+        return by_clock or len(args.inputs) == 1 or _is_large(read[0], upscaler.scale)
+
+    files = list(zip(args.inputs, _targets(args, upscaler.scale), strict=True))
     lines, failed = [], 0
-    for source, target in zip(args.inputs, targets, strict=True):
-        try:
-            lines.append(json.dumps(_one(args, upscaler, how, source, target)))
-        except (ImageError, BackendError) as error:
-            failed += 1
-            print(f"arm-sr: error: {error}", file=sys.stderr)
-        except MemoryError:
-            failed += 1
-            print(f"arm-sr: error: {source}: not enough memory; cut the picture into smaller ones", file=sys.stderr)
-        else:
-            if args.json == "-":
-                print(lines[-1], flush=True)
+    with closing(overlapped(files, _read, work, alone)) as outcomes:
+        for source in args.inputs:
+            try:
+                plan, report = next(outcomes)()  # an outcome with a name would keep its picture in memory
+            except (ImageError, BackendError) as error:
+                failed += 1
+                print(f"arm-sr: error: {error}", file=sys.stderr)
+            except MemoryError:
+                failed += 1
+                print(f"arm-sr: error: {source}: not enough memory; cut the picture into smaller ones", file=sys.stderr)
+            else:
+                lines.append(json.dumps(report))
+                _tell(args, plan, report, lines[-1])
     if args.json not in (None, "-") and lines:
         write_bytes(Path(args.json), "".join(line + "\n" for line in lines).encode())
     if failed and len(args.inputs) > 1:
@@ -111,74 +129,92 @@ def _targets(args: argparse.Namespace, scale: int) -> list[Path]:
     return targets
 
 
-def _one(
-    args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], source: Path, target: Path
-) -> dict[str, Any]:
-    """Upscale `source` into `target` and return its report."""
+def _read(files: tuple[Path, Path]) -> "tuple[Image, float]":
+    """The picture of the first of `files`, and the milliseconds that reading it took."""
+    from ..imaging.io import read_image
+
+    begun = time.perf_counter()
+    image = read_image(files[0])
+    return image, 1e3 * (time.perf_counter() - begun)
+
+
+def _is_large(image: "Image", scale: int) -> bool:
+    """Whether the result is too large to be in memory beside another."""
+    height, width = image.pixels.shape[:2]
+    return height * width * scale**2 > STRIPS_FROM
+
+
+def _one(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], source: Path, target: Path,
+         image: "Image", read_ms: float) -> Write:  # fmt: skip
+    """Upscale the picture of `source`; what it returns writes `target`."""
     import numpy as np
 
     from ..errors import ImageError
-    from ..imaging.io import check_writable, read_image, takes_strips
+    from ..imaging.io import check_writable, takes_strips
     from ..report import statistics
 
     begun = time.perf_counter()
-    image = read_image(source)
-    read = time.perf_counter()
-    height, width = (side * upscaler.scale for side in image.pixels.shape[:2])
-    depth = {"sixteen_bit": image.pixels.dtype.itemsize == 2, "alpha": image.alpha is not None}
     if args.dry_run:
-        plan = upscaler.plan(image.pixels, **how)
-        if args.json != "-":
-            print(plan)
-        planned = time.perf_counter()
-        time_ms = {"read": 1e3 * (read - begun), "plan": 1e3 * (planned - read), "infer": 0.0, "stitch": 0.0,
-                   "write": 0.0, "total": 1e3 * (planned - begun)}  # fmt: skip
-        return {"file": str(source), **statistics(plan, time_ms=time_ms, macs=0.0, backend=upscaler.backend.name,
-                                                  precision=upscaler.backend.precision)}  # fmt: skip
+        planned = upscaler.plan(image.pixels, **how)
+        plan_ms = 1e3 * (time.perf_counter() - begun)
+        time_ms = {"read": read_ms, "plan": plan_ms, "infer": 0.0, "stitch": 0.0, "write": 0.0,
+                   "total": read_ms + plan_ms}  # fmt: skip
+        report = {"file": str(source), **statistics(planned, time_ms=time_ms, macs=0.0, backend=upscaler.backend.name,
+                                                    precision=upscaler.backend.precision)}  # fmt: skip
+        return lambda: (planned, report)
     if args.output is None and os.path.lexists(target):
         raise ImageError(f"{target}: exists already; remove it or name the output with -o")
     if args.output is not None and len(args.inputs) > 1:
         args.output.mkdir(parents=True, exist_ok=True)
+    height, width = (side * upscaler.scale for side in image.pixels.shape[:2])
+    depth = {"sixteen_bit": image.pixels.dtype.itemsize == 2, "alpha": image.alpha is not None}
     check_writable(target, width, height, **depth)
     if args.heatmap:
         check_writable(args.heatmap, width, height, sixteen_bit=False, alpha=False)
     planes = image.pixels if image.alpha is None else np.dstack([image.pixels, image.alpha])
     files = [target, *([args.heatmap] if args.heatmap else [])]
-    in_strips = height * width > STRIPS_FROM and args.deadline is None and all(takes_strips(file) for file in files)
+    in_strips = _is_large(image, upscaler.scale) and args.deadline is None and all(takes_strips(file) for file in files)
     bar = _progress_bar(args, upscaler, source, image.pixels.shape)
     try:
         upscale = _upscale_in_strips if in_strips else _upscale_whole
-        plan, stats = upscale(args, upscaler, how, planes, image.icc_profile, target)
+        write = upscale(args, upscaler, how, planes, image.icc_profile, target)
     finally:
         bar.close()
-    total = 1e3 * (time.perf_counter() - begun)
-    time_ms = stats["time_ms"]
-    time_ms |= {"read": 1e3 * (read - begun), "write": total - time_ms["total"] - 1e3 * (read - begun), "total": total}
-    stats["time_ms"] = {name: round(value, 3) for name, value in time_ms.items()}
-    if args.verbose:
-        print(plan, file=sys.stderr)
-    if not args.quiet:
-        print(f"{source} -> {target}: {_summary(stats)}", file=sys.stderr)
-    return {"file": str(source), "output_file": str(target), **stats}
+    upscale_ms = 1e3 * (time.perf_counter() - begun)
+
+    def write_and_report() -> "tuple[Plan, dict[str, Any]]":
+        begun = time.perf_counter()
+        plan, stats = write()
+        own_ms = upscale_ms + 1e3 * (time.perf_counter() - begun)
+        time_ms = stats["time_ms"]
+        time_ms |= {"read": read_ms, "write": own_ms - time_ms["total"], "total": read_ms + own_ms}
+        stats["time_ms"] = {name: round(value, 3) for name, value in time_ms.items()}
+        return plan, {"file": str(source), "output_file": str(target), **stats}
+
+    return write_and_report
 
 
 def _upscale_whole(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray",
-                   icc_profile: bytes | None, target: Path) -> "tuple[Plan, dict[str, Any]]":  # fmt: skip
-    """Upscale a picture in memory and write it, and its heat map; returns plan and report."""
+                   icc_profile: bytes | None, target: Path) -> Write:  # fmt: skip
+    """Upscale a picture in memory; what it returns writes it, and its heat map."""
     from ..channels import split_alpha
     from ..imaging.io import Image, write_image
 
     result = upscaler.upscale(planes, **how)
-    pixels, alpha = split_alpha(result.image)
-    write_image(target, Image(pixels, alpha, icc_profile))
-    if args.heatmap:
-        write_image(args.heatmap, Image(result.heatmap()))
-    return result.plan, result.stats
+
+    def write() -> "tuple[Plan, dict[str, Any]]":
+        pixels, alpha = split_alpha(result.image)
+        write_image(target, Image(pixels, alpha, icc_profile))
+        if args.heatmap:
+            write_image(args.heatmap, Image(result.heatmap()))
+        return result.plan, result.stats
+
+    return write
 
 
 def _upscale_in_strips(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray",
-                       icc_profile: bytes | None, target: Path) -> "tuple[Plan, dict[str, Any]]":  # fmt: skip
-    """As `_upscale_whole`, from top to bottom, so that memory does not grow with the result."""
+                       icc_profile: bytes | None, target: Path) -> Write:  # fmt: skip
+    """As `_upscale_whole`, but from top to bottom and written as it comes, so that memory does not grow with it."""
     import numpy as np
 
     from ..imaging.io import write_strips
@@ -198,7 +234,21 @@ def _upscale_in_strips(args: argparse.Namespace, upscaler: "Upscaler", how: dict
             if heat:
                 heat.write(heat_map(rows, strips.plan, first))
             first += len(rows)
-    return strips.plan, strips.stats
+    return lambda: (strips.plan, strips.stats)
+
+
+def _tell(args: argparse.Namespace, plan: "Plan", report: dict[str, Any], line: str) -> None:
+    """Print what is said of a picture that is done; `line` is the report as JSON."""
+    if args.dry_run:
+        if args.json != "-":
+            print(plan)
+    else:
+        if args.verbose:
+            print(plan, file=sys.stderr)
+        if not args.quiet:
+            print(f"{report['file']} -> {report['output_file']}: {_summary(report)}", file=sys.stderr)
+    if args.json == "-":
+        print(line, flush=True)
 
 
 def _summary(stats: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from functools import cached_property
 
+import cv2
 import numpy as np
 
 from . import calibration
@@ -14,13 +15,16 @@ from .models import ModelCard
 from .patches import Grid
 from .scheduler import Budget, Plan
 from .scheduler.policy import eta_rule, parse_eta
-from .scheduler.solver import rank_upgrades, solve
+from .scheduler.solver import join_isolated, rank_upgrades, solve
 from .scheduler.tiles import merge, merged_cost
 
 OBJECTIVES = ("mse", "psnr")
 """`mse`: least total squared error; `psnr`: ARM's, the best mean of the PSNRs of the patches."""
 PATCH = 32
 """Side of a patch in LR pixels where no table says another."""
+
+NEIGHBOURHOOD = np.array([[1, 2, 1], [2, 8, 2], [1, 2, 1]]) / 20
+"""Weights of a patch and those around it in what is expected of it."""
 
 
 def checked_objective(objective: str | None) -> str:
@@ -99,6 +103,18 @@ class Planner:
         columns = [table.branches.index(name) for name in self.card.branches]
         return grid, table.psnr[rows][:, columns], table.mse[rows][:, columns]
 
+    def expect(self, rgb: np.ndarray) -> tuple[Grid, np.ndarray, np.ndarray]:
+        """As `predict`, averaged over the neighbourhood of a patch, and no branch worse than the one before it.
+
+        What a patch holds its neighbours often hold too: this predicts better than the patch alone, and makes larger
+        tiles.
+        """
+        grid, psnr, mse = self.predict(rgb)
+        maps = np.concatenate([psnr, mse], axis=1).reshape(*grid.shape, -1)
+        smooth = cv2.filter2D(maps, -1, NEIGHBOURHOOD, borderType=cv2.BORDER_REPLICATE)
+        psnr, mse = np.split(smooth.reshape(len(psnr), -1), 2, axis=1)
+        return grid, np.maximum.accumulate(psnr, axis=1), np.minimum.accumulate(mse, axis=1)
+
     def plan(self, rgb: np.ndarray, budget: str | float | Budget | None, eta: str | float | None, width: str | None,
              objective: str | None) -> Plan:  # fmt: skip
         """The plan for an LR picture, uint8 RGB (H, W, 3); the other arguments and errors as in `Upscaler.upscale`."""
@@ -119,7 +135,7 @@ class Planner:
         limit = Budget.parse("max" if budget is None else budget)
         everywhere_branch = self.card.branch_number(width or self.card.largest)
         if width is None and limit.kind != "max":
-            grid, psnr, mse = self.predict(rgb)
+            grid, psnr, mse = self.expect(rgb)
             return self._within(limit, objective, grid, psnr, mse)
         # One branch everywhere needs no prediction, but tells one where there is a table.
         if self._table is None:
@@ -156,7 +172,10 @@ class Planner:
                 result[unknown] = merged_cost(maps, grid, self.card.halo, table) <= left[unknown]
             return result
 
-        chosen = solve(rank_upgrades(error, np.outer(areas, table.per_pixel)), len(areas), fits)
+        each = np.outer(areas, table.per_pixel)
+        up_from = _up_from(table, grid.patch**2, (grid.patch + halo) ** 2)
+        upgrades = join_isolated(rank_upgrades(error, each), error, each, grid.shape, up_from)
+        chosen = solve(upgrades, len(areas), fits)
         # One sub-net everywhere needs no halo, and is often the best that fits a large budget.
         for branch in range(1, len(self.card.branches)):
             uniform = np.full(len(areas), branch)
@@ -198,6 +217,14 @@ class Planner:
             predicted_mse=None if mse is None else _total(mse * areas[:, None], branches) / pixels,
             note=note,
         )
+
+
+def _up_from(table: CostTable, patch: int, tile: int) -> np.ndarray:
+    """For every branch the lowest from which a patch in its midst goes up to it for less than a tile of its own costs:
+    (branches,). `patch` and `tile` are LR pixels without and with halo."""
+    alone, along = table.per_call + table.per_pixel * tile, table.per_pixel * patch
+    alone[0] = 0  # the interpolation is there anyway
+    return np.array([np.append(alone[:branch] >= price, True).argmax() for branch, price in enumerate(along)])
 
 
 def _total(error: np.ndarray, branches: np.ndarray) -> float:

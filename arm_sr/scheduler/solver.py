@@ -2,9 +2,9 @@
 
 Every patch climbs the lower convex hull of (cost, error) over its branches. The upgrades of all patches,
 sorted by gain for cost, are the solutions of the Lagrangian for every multiplier, each one upgrade after the
-other; the budget decides how far to go. What a prefix of that list really costs is known only after its
-patches are merged into tiles, so the prefix is searched for by its merged cost. What is left is
-spent on cheaper upgrades further down the list.
+other; the budget decides how far to go. Patches that would stand alone are moved in that list to where their
+neighbours are. What a prefix of it really costs is known only after its patches are merged into tiles, so the
+prefix is searched for by its merged cost. What is left is spent on cheaper upgrades further down the list.
 
 A larger budget never predicts a worse picture: the search over a fixed list of nested choices ends later or
 at the same place when the limit is larger, and the leftovers together never gain more than the next
@@ -13,6 +13,7 @@ upgrade of the list would.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -67,6 +68,51 @@ def rank_upgrades(error: np.ndarray, cost: np.ndarray) -> Upgrades:
     patch, branch, gains, prices, ratios = (np.concatenate(part) for part in zip(*steps, strict=True))
     order = np.argsort(-ratios, kind="stable")
     return Upgrades(patch[order], branch[order], gains[order], prices[order])
+
+
+def join_isolated(upgrades: Upgrades, error: np.ndarray, cost: np.ndarray, shape: tuple[int, int],
+                  up_from: np.ndarray) -> Upgrades:  # fmt: skip
+    """The upgrades in another order, in which hardly a patch needs a tile of its own.
+
+    Whatever prefix of the list is taken, a patch that fewer than two of its four neighbours keep company goes down to
+    the second highest of them; one that three or more of them exceed goes up to those, if that is cheaper. Which of
+    its neighbours comes second or third can be told from the places in the list, once for all prefixes.
+
+    Args:
+        upgrades: from `rank_upgrades`.
+        error, cost: as given to it, but no error may be larger than that of the branch before: (patches, branches).
+        shape: rows and columns of patches.
+        up_from: for every branch the lowest one from which going up to it is cheaper than a tile: (branches,).
+    """
+    patches, branches = error.shape
+    never = len(upgrades.patch)
+    place = np.full((branches, patches), never)  # in the list, where a patch gets this branch or a higher one
+    place[upgrades.branch, upgrades.patch] = np.arange(never)
+    place = np.minimum.accumulate(place[::-1], axis=0)[::-1].reshape(branches, *shape)
+    place[0] = -1
+    place = np.maximum(place, _neighbours(place)[0])
+    place = np.minimum(place, np.maximum(place[up_from], _neighbours(place)[1]))[1:].reshape(-1, patches)
+    gain, price = -np.diff(error, axis=1).T, np.diff(cost, axis=1).T
+    steps = np.flatnonzero((place < never) & (gain > 0))
+    steps = steps[np.argsort(place.ravel()[steps], kind="stable")]
+    branch, patch = np.divmod(steps, patches)
+    return Upgrades(patch, branch + 1, gain.ravel()[steps], price.ravel()[steps])
+
+
+def _neighbours(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The second and the third smallest of the four neighbours along the last two axes; beyond a border a value is its
+    own neighbour."""
+    above, below = place[:, _clamped(place.shape[1], -1)], place[:, _clamped(place.shape[1], 1)]
+    left, right = place[:, :, _clamped(place.shape[2], -1)], place[:, :, _clamped(place.shape[2], 1)]
+    inner = np.maximum(np.minimum(above, below), np.minimum(left, right))
+    outer = np.minimum(np.maximum(above, below), np.maximum(left, right))
+    return np.minimum(inner, outer), np.maximum(inner, outer)
+
+
+@lru_cache(maxsize=64)
+def _clamped(length: int, by: int) -> np.ndarray:
+    """The indices of an axis moved `by`, those beyond its ends at the ends."""
+    return np.clip(np.arange(length) + by, 0, length - 1)
 
 
 def solve(upgrades: Upgrades, patches: int, fits: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

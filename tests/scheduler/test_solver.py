@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from strategies import cost_tables, few, grids, make_cost
 
 from arm_sr.patches import Grid
-from arm_sr.scheduler.solver import PROBES, rank_upgrades, solve
+from arm_sr.scheduler.solver import PROBES, join_isolated, rank_upgrades, solve
 from arm_sr.scheduler.tiles import merge
 
 # Whole numbers, so that costs and errors add up exactly and ties are ties.
@@ -322,3 +322,75 @@ def test_no_choice_is_worse_than_interpolation(picture, share):
     """A table in which a sub-net loses does not make the picture worse."""
     limit = share * picture.table.one_pass(-1, int(picture.areas.sum()))
     assert total(picture.error, picture.solve(limit)) <= picture.error[:, 0].sum()
+
+
+# Patches that would stand alone
+
+
+def choice(upgrades, count, patches):
+    """Branches after the first `count` upgrades."""
+    branches = np.zeros(patches, int)
+    for patch, branch in zip(upgrades.patch[:count], upgrades.branch[:count], strict=True):
+        branches[patch] = max(branches[patch], branch)
+    return branches
+
+
+def alone(branch_map, where):
+    """Levels of the four neighbours of a patch, from the lowest; beyond a border its own."""
+    row, col = where
+    around = np.pad(branch_map, 1, mode="edge")
+    return sorted([around[row, col + 1], around[row + 2, col + 1], around[row + 1, col], around[row + 1, col + 2]])
+
+
+@st.composite
+def maps(draw):
+    """Falling whole errors over a grid, their costs, rows and columns of patches."""
+    shape = draw(st.integers(1, 5)), draw(st.integers(1, 5))
+    seed = draw(st.integers(0, 999))
+    error = np.sort(np.random.default_rng(seed).integers(0, 50, (shape[0] * shape[1], 4)), axis=1)[:, ::-1]
+    return error.astype(float), np.tile([0.0, 1, 3, 9], (len(error), 1)), shape
+
+
+KEEP = np.arange(4)
+"""Going up is never cheaper."""
+
+
+@few
+@given(maps(), st.floats(0, 1))
+def test_a_patch_above_three_of_its_neighbours_goes_down_to_the_second_highest(problem, share):
+    """The same as lowering them in the choice that the list makes, wherever it is cut between two places."""
+    error, cost, shape = problem
+    upgrades = rank_upgrades(error, cost)
+    count = int(share * len(upgrades.patch))
+    before = choice(upgrades, count, len(error)).reshape(shape)
+    expected = [min(before[where], alone(before, where)[2]) for where in np.ndindex(*shape)]
+    joined = join_isolated(upgrades, error, cost, shape, KEEP)
+    choices = [choice(joined, taken, len(error)).tolist() for taken in range(len(joined.patch) + 1)]
+    gained = [total(error, np.array(branches)) for branches in choices]
+    assert total(error, np.array(expected)) in gained
+    assert all(np.diff(gained) < 0)
+
+
+def test_a_hole_goes_up_only_from_the_branch_from_which_that_is_cheaper():
+    """Eight patches on branch 2 around one that the table would leave on 1, or on 0."""
+    cost, up_from = np.tile([0.0, 1, 2], (9, 1)), np.array([0, 1, 1])
+    for middle, waits in (([59.0, 19, 18], False), ([0.3, 0.2, 0.1], True)):
+        error = np.tile([90.0, 60, 20], (9, 1))
+        error[4] = middle
+        upgrades = rank_upgrades(error, cost)
+        joined = join_isolated(upgrades, error, cost, (3, 3), up_from)
+        assert 4 == upgrades.patch[-1]
+        assert waits == (4 == joined.patch[-1])
+
+
+@few
+@given(maps())
+def test_joining_leaves_nothing_out(problem):
+    """With the whole list every patch still has its least error, unless it stands alone."""
+    error, cost, shape = problem
+    joined = join_isolated(rank_upgrades(error, cost), error, cost, shape, KEEP)
+    assert np.all(joined.gain > 0)
+    for patch in range(len(error)):
+        assert np.all(np.diff(joined.branch[joined.patch == patch]) > 0)
+    if len(set(map(tuple, error))) == 1:
+        assert choice(joined, len(joined.patch), len(error)).tolist() == np.argmin(error, axis=1).tolist()

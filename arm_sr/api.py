@@ -59,8 +59,9 @@ class Upscaler:
     Args:
         model: name of a model that comes with the package, or a model directory.
         backend: `onnxruntime`, `openvino`, `pytorch`, or `auto`: the fastest by the last `arm-sr calibrate` of those
-            that lose at most 0.01 dB, onnxruntime where nothing was measured.
-        precision: arithmetic of the sub-nets, `fp32` or `bf16` (default: the engine's own, fp32).
+            that lose at most 0.01 dB, onnxruntime where nothing was measured. Or an engine that is open with the
+            model's sub-nets, which several upscalers may share.
+        precision: arithmetic of an engine given by name, `fp32` or `bf16` (default: the engine's own, fp32).
         lut: edge-to-PSNR table to use instead of the model's own.
         cost: cost table, or a file with one (JSON), to use instead of MACs; `%` is then a share of its largest
             sub-net.
@@ -70,14 +71,16 @@ class Upscaler:
         ModelError, ArtefactError, UsageError, BackendError: what is missing, damaged or unknown.
     """
 
-    def __init__(self, model: str | Path = DEFAULT_MODEL, *, backend: str = "auto",
+    def __init__(self, model: str | Path = DEFAULT_MODEL, *, backend: str | Backend = "auto",
                  precision: str | None = None, lut: str | Path | None = None,
                  cost: str | Path | CostTable | None = None,
                  progress: Callable[[int], None] | None = None) -> None:  # fmt: skip
         self.card = load_model(str(model))
-        self.backend: Backend = (
-            open_fastest(self.card, precision) if backend == "auto" else open_backend(backend, self.card, precision)
-        )
+        if backend == "auto":
+            backend = open_fastest(self.card, precision)
+        elif isinstance(backend, str):
+            backend = open_backend(backend, self.card, precision)
+        self.backend: Backend = backend
         table = None
         if lut is not None or table_path(self.card).exists():
             table = EdgeTable.for_model(self.card, None if lut is None else Path(lut))
@@ -197,7 +200,7 @@ class Upscaler:
             grid, mse = Grid(rgb.shape[0], rgb.shape[1], PATCH), None
             error = np.zeros((grid.areas.size, len(self.branches)))
         else:
-            grid, psnr, mse = self.planner.predict(rgb)
+            grid, psnr, mse = self.planner.expect(rgb)
             loading = time.perf_counter()
             self._load_until(begun + LOADING * (until - begun))
             load_ms = 1e3 * (time.perf_counter() - loading)

@@ -425,6 +425,15 @@ def test_heat_map_shows_the_branches(photo: np.ndarray) -> None:
         assert len(np.unique(result.plan.branch_map)) == len(tints) > 1
 
 
+def test_upscalers_may_share_an_engine(tiny_model: Path, photo: np.ndarray) -> None:
+    """One that is open."""
+    first = Upscaler(tiny_model)
+    second = Upscaler(tiny_model, backend=first.backend)
+    assert second.backend is first.backend
+    lr = np.ascontiguousarray(photo[:40, :50])
+    assert np.array_equal(first.upscale(lr, "30%").image, second.upscale(lr, "30%").image)
+
+
 def test_branches_and_the_short_way(photo: np.ndarray) -> None:
     """`Upscaler.branches` is cheapest first; `arm_sr.upscale` picks the model by scale."""
     assert ("bicubic", "w16", "w32", "w48", "w64") == upscaler_of("plain-x4").branches

@@ -2,172 +2,236 @@
 """Time and quality side by side in one run. Let the machine be idle.
 
     tools/benchmark.py curve --data photos/ --min-side 2040 -o runs/curve      # PSNR against time: statics, routed, ARM
-    tools/benchmark.py overhead --data photos/ --min-side 2040                 # what planning and `max` add
+    tools/benchmark.py curve --data photos/ --backend onnxruntime openvino openvino:bf16 --threads 1 2
+    tools/benchmark.py overhead --data photos/ --min-side 2040                 # what is added to inference
+    tools/benchmark.py scaling                                                 # what more threads bring on a 4K result
     tools/benchmark.py deadline --data photos/ --picture a.png --calls 1000    # whether deadlines are kept
 
-All arms of a comparison run in turn, after a round that is not timed; times are medians, ratios are medians of the
-ratios within a round.
+All arms of a comparison run in turn, every other round backwards, after a round that is not timed; times are medians,
+ratios are medians of the ratios within a round. For each number of --threads the whole is done in a fresh process that
+may use only so many processors; scaling alone compares them, in one process. Peak memory is that of a fresh process
+which upscales the largest picture once with one arm.
 """
 
 import argparse
 import json
 import multiprocessing
-import os
-import resource
 import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from arm_sr import Upscaler
 from arm_sr.atomic import write_bytes
 from arm_sr.backends.base import allowed_threads
 from arm_sr.calibration import cached_or_measured, machine
 from arm_sr.cli import run_tool
-from arm_sr.errors import ImageError
-from arm_sr.evaluation import benchmark
+from arm_sr.errors import ImageError, UsageError
+from arm_sr.evaluation.arms import (
+    Arm,
+    Engine,
+    interpolation_arm,
+    onnx_arm,
+    procedure_arm,
+    routed_arm,
+    static_arms,
+    superres_arm,
+)
+from arm_sr.evaluation.benchmark import compare, deadlines
+from arm_sr.evaluation.benchmark_report import as_good_lines, markdown, plot
+from arm_sr.evaluation.overhead import SHARE, inference, planning, thread_scaling
 from arm_sr.evaluation.pairs import Pair, read_pairs
+from arm_sr.evaluation.processes import checked_threads, peak_rss, with_threads
 from arm_sr.imaging.folders import list_images
+from arm_sr.imaging.io import read_image
 from arm_sr.imaging.metrics import psnr_of_mse
-from arm_sr.stitch import interpolate
+from arm_sr.models import load_model
 
 BUDGETS = "5%,10%,20%,30%,40%,50%,60%,80%,100%"
+WIDE = (540, 960)
+"""LR rows and columns of a 4K result at x4."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, run in (("curve", curve), ("overhead", overhead), ("deadline", deadline)):
+    for name, run in (("curve", curve), ("overhead", overhead), ("scaling", scaling), ("deadline", deadline)):
         command = commands.add_parser(name)
         command.set_defaults(run=run)
-        command.add_argument("--data", type=Path, required=True, help="folder of HR pictures")
-        command.add_argument("--min-side", type=int, default=0, help="leave out pictures with a longer side below this")
+        if run is not scaling:
+            command.add_argument("--data", type=Path, required=True, help="folder of HR pictures")
+            command.add_argument("--min-side", type=int, default=0, help="leave out smaller ones, by the longer side")
         command.add_argument("-m", "--model", default="plain-x4", help="name or directory of the model")
-        command.add_argument("--backend", default="auto", help="engine")
-        command.add_argument("--threads", type=int, help="processors to use (default: all that are allowed)")
+        command.add_argument("--backend", nargs="+", default=["auto"], metavar="NAME[:PRECISION]", help="engines")
+        command.add_argument("--threads", type=int, nargs="+", help="how many (default: all; scaling: 1 and all)")
         command.add_argument("--repeats", type=int, default=9, help="timed rounds (default %(default)s)")
         command.add_argument("--json", type=Path, help="write the figures here too")
-    commands.choices["curve"].add_argument("-o", "--output", type=Path, help="write curve.json and curve.png here")
-    commands.choices["curve"].add_argument("--budgets", default=BUDGETS, help="shares of the largest sub-net's time")
-    commands.choices["curve"].add_argument("--arm", type=Path, help="ARM's table, to run its own procedure too")
-    commands.choices["curve"].add_argument("--etas", default="0.2,0.5,1,2,5", help="of ARM's procedure")
-    commands.choices["curve"].add_argument("--onnx", type=Path, nargs="*", default=[], help="other networks")
-    commands.choices["deadline"].add_argument("--picture", help="name of one picture (default: the first)")
-    commands.choices["deadline"].add_argument("--calls", type=int, default=1000, help="half of them under load")
+    add = commands.choices["curve"].add_argument
+    add("-o", "--output", type=Path, help="write curve.json and curve.png into this folder")
+    add("--budgets", default=BUDGETS, help="shares of the largest sub-net's time (default %(default)s)")
+    add("--arm", type=Path, help="ARM's table, to run its own procedure too")
+    add("--etas", default="0.2,0.5,1,2,5", help="of ARM's procedure (default %(default)s)")
+    add("--onnx", type=Path, nargs="*", default=[], help="other networks, run by ONNX Runtime")
+    add("--dnn-superres", type=Path, nargs="*", default=[], help="models of OpenCV, such as ESPCN_x4.pb")
+    add = commands.choices["scaling"].add_argument
+    add("--picture", type=Path, help="LR picture (default: noise of 960x540, which makes 4K)")
+    add("--width", nargs="+", help="sub-nets (default: the largest)")
+    add = commands.choices["deadline"].add_argument
+    add("--picture", help="name of one picture (default: the first)")
+    add("--calls", type=int, default=1000, help="half of them under load (default %(default)s)")
     args = parser.parse_args()
-    if args.threads:
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
-    upscaler = Upscaler(args.model, backend=args.backend)
-    upscaler.load()
-    pairs = [p for p in read_pairs(list_images(args.data), upscaler.scale) if max(p.hr.shape) >= args.min_side]
+    counts = checked_threads(args.threads) if args.threads else []
+    if args.run is scaling or not counts:
+        runs = [args.run(args)]
+    else:
+        runs = [with_threads(count, args.run, args) for count in counts]
+    text = (json.dumps(runs, indent=2) + "\n").encode()
+    if args.json:
+        write_bytes(args.json, text)
+    if args.run is curve and args.output:
+        args.output.mkdir(parents=True, exist_ok=True)
+        titles = [f"{run['model']} on {run['pictures']} pictures of {run['data']}, {run['machine']}" for run in runs]
+        panels = [(title, run["rows"]) for title, run in zip(titles, runs, strict=True)]
+        write_bytes(args.output / "curve.png", plot(panels))
+        write_bytes(args.output / "curve.json", text)
+
+
+def engines_of(args: argparse.Namespace) -> list[Engine]:
+    """The engines of --backend, each once."""
+    return list(dict.fromkeys(Engine.of(args.model, option) for option in args.backend))
+
+
+def pairs_of(args: argparse.Namespace) -> list[Pair]:
+    """The pictures of --data that are large enough."""
+    scale = load_model(args.model).scale
+    pairs = [pair for pair in read_pairs(list_images(args.data), scale) if max(pair.hr.shape) >= args.min_side]
     if not pairs:
         raise ImageError(f"{args.data}: no picture with a side of {args.min_side} or more")
-    figures = args.run(args, upscaler, pairs)
-    backend = upscaler.backend
-    about = {"model": upscaler.card.name, "machine": machine(), "data": args.data.name, "pictures": len(pairs),
-             "backend": f"{backend.name} {backend.version} {backend.precision}",
-             "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}  # fmt: skip
-    print("; ".join(f"{key} {value}" for key, value in about.items()))
-    if args.json:
-        write_bytes(args.json, (json.dumps({**about, **figures}, indent=2) + "\n").encode())
+    return pairs
 
 
-def curve(args: argparse.Namespace, upscaler: Upscaler, pairs: list[Pair]) -> dict[str, Any]:
+def told(args: argparse.Namespace, engines: Iterable[Engine], pairs: list[Pair], **figures: Any) -> dict[str, Any]:
+    """The figures, and how they came about, which is printed."""
+    about: dict[str, Any] = {"model": load_model(args.model).name, "machine": machine()}
+    if pairs:
+        about |= {"data": args.data.name, "pictures": len(pairs)}
+    about |= {"repeats": args.repeats, "engines": [f"{e.name} {e.backend.version} {e.precision}" for e in engines]}
+    shown = {**about, "engines": ", ".join(about["engines"])}
+    print("; ".join(f"{key} {value}" for key, value in shown.items()), flush=True)
+    return {**about, "threads": allowed_threads(), **figures}
+
+
+def curve(args: argparse.Namespace) -> dict[str, Any]:
     """PSNR against time: interpolation, every static sub-net, the routed engine, ARM's procedure, other networks."""
-    timed = Upscaler(args.model, backend=args.backend, cost=cached_or_measured(upscaler.card, upscaler.backend))
-    arms = benchmark.static_arms(upscaler)
-    largest = arms[-1]
-    arms += [benchmark.routed_arm(timed, budget) for budget in args.budgets.split(",")]
-    if args.arm:
-        like_arm = Upscaler(args.model, backend=args.backend, lut=args.arm)
-        arms += [benchmark.procedure_arm(like_arm, eta) for eta in args.etas.split(",")]
-    arms += [benchmark.onnx_arm(path, upscaler.scale, allowed_threads()) for path in args.onnx]
+    engines, pairs, scale = engines_of(args), pairs_of(args), load_model(args.model).scale
+    arms: list[Arm] = [interpolation_arm(scale)]
+    largest = []
+    for engine in engines:
+        cost = cached_or_measured(load_model(args.model), engine.backend)
+        arms += static_arms(engine)
+        largest.append(arms[-1])
+        arms += [routed_arm(engine, budget, cost) for budget in args.budgets.split(",")]
+        if args.arm:
+            arms += [procedure_arm(engine, eta, args.arm) for eta in args.etas.split(",")]
+    arms += [onnx_arm(path, scale) for path in args.onnx]
+    arms += [superres_arm(path, scale) for path in args.dnn_superres]
     with tqdm(total=len(arms) * len(pairs) * (args.repeats + 1), desc="benchmark", unit="run") as bar:
-        rows = benchmark.compare(arms, pairs, upscaler.scale, largest, args.repeats, bar.update)
-    print(benchmark.markdown(rows, largest))
-    if args.output:
-        args.output.mkdir(parents=True, exist_ok=True)
-        title = f"{upscaler.card.name} on {len(pairs)} pictures of {args.data.name}, {machine()}"
-        write_bytes(args.output / "curve.png", benchmark.plot(rows, title))
-        write_bytes(args.output / "curve.json", (json.dumps({"rows": rows}, indent=2) + "\n").encode())
-    return {"rows": rows}
+        rows = compare(arms, pairs, scale, largest, args.repeats, bar.update)
+    lr = max((pair.lr for pair in pairs), key=lambda lr: lr.size)
+    for row, arm in zip(rows, tqdm(arms, desc="peak memory", unit="arm"), strict=True):
+        row["peak_rss_mib"] = peak_rss(arm, lr)
+    print(markdown(rows, largest[0].engine, largest[0].value))
+    if args.arm:
+        print(as_good_lines(rows))
+    return told(args, engines, pairs, rows=rows)
 
 
-def paired(first: Callable[[], object], second: Callable[[], object], repeats: int) -> dict[str, float]:
-    """Median milliseconds of both and median of the ratios first / second, run in turn after a warm-up."""
-    first(), second()
-    times = []
-    for _ in range(repeats):
-        marks = [time.perf_counter()]
-        for run in (first, second):
-            run()
-            marks.append(time.perf_counter())
-        times.append((1e3 * (marks[1] - marks[0]), 1e3 * (marks[2] - marks[1])))
-    a, b = zip(*times, strict=True)
-    ratios = [x / y for x, y in times]
-    return {"ms": statistics.median(a), "against_ms": statistics.median(b), "ratio": statistics.median(ratios)}
-
-
-def overhead(args: argparse.Namespace, upscaler: Upscaler, pairs: list[Pair]) -> dict[str, Any]:
-    """Planning a 40% budget against two bicubic resizes, and `max` against one direct call of the engine.
+def overhead(args: argparse.Namespace) -> dict[str, Any]:
+    """Planning a 40% budget against two bicubic resizes, one branch everywhere against one direct call of the engine,
+    and what is not inference in a 40% plan against one direct call of the largest sub-net.
 
     Planning, which is short, is run five times as often.
     """
-    backend, largest, rows = upscaler.backend, upscaler.card.largest, []
+    engines, pairs = engines_of(args), pairs_of(args)
+    upscalers = {str(engine): engine.upscaler() for engine in engines}
+    for upscaler in upscalers.values():
+        upscaler.load()
+    figures: dict[str, list[dict[str, Any]]] = {"planning": [], "one_branch": [], "not_inference": []}
     for pair in tqdm(pairs, desc="benchmark", unit="picture"):
-        lr = pair.lr
+        about = {"picture": pair.name, "lr": list(pair.lr.shape[1::-1])}
+        plan = planning(upscalers[str(engines[0])], pair.lr, 5 * args.repeats)
+        for name, rows in zip(figures, ([plan], *inference(upscalers, pair.lr, args.repeats)), strict=True):
+            figures[name] += [about | row for row in rows]
+    for title, name, direct in (
+        (f"planning {SHARE}", "planning", "two resizes"),
+        ("one branch everywhere", "one_branch", "one direct call"),
+        (f"all but inference within {SHARE}", "not_inference", f"{load_model(args.model).largest}, one direct call"),
+    ):
+        print(f"\n| {title} | ms | {direct}, ms | median ratio | largest |\n|---|---|---|---|---|")
+        for key in dict.fromkeys((row.get("engine", ""), row.get("branch", "")) for row in figures[name]):
+            mine = [row for row in figures[name] if (row.get("engine", ""), row.get("branch", "")) == key]
+            ms, direct_ms = (statistics.median(row[column] for row in mine) for column in ("ms", "direct_ms"))
+            ratios = [row["ratio"] for row in mine]
+            print(
+                f"| {' '.join(key).strip()} | {ms:.2f} | {direct_ms:.2f} | {statistics.median(ratios):.3f} | "
+                f"{max(ratios):.3f} |"
+            )
+    print("\nmedians over the pictures; the largest ratio of a picture")
+    return told(args, engines, pairs, **figures)
 
-        def two_resizes(lr: np.ndarray = lr) -> None:
-            interpolate(lr, upscaler.scale)
-            interpolate(lr, upscaler.scale)
 
-        plan = paired(lambda lr=lr: upscaler.plan(lr, "40%"), two_resizes, 5 * args.repeats)
-        whole = paired(lambda lr=lr: upscaler.upscale(lr, "max"), lambda lr=lr: backend.run(largest, lr[None]),
-                       args.repeats)  # fmt: skip
-        rows.append({"picture": pair.name, "lr": list(lr.shape[1::-1]), "plan": plan, "max": whole})
-    columns = f"{'plan ms':>8} {'2 resizes':>9} {'ratio':>6} {'max ms':>8} {'direct':>8} {'ratio':>6}"
-    print(f"{'picture':>28} {'LR':>9} {columns}")
+def scaling(args: argparse.Namespace) -> dict[str, Any]:
+    """One direct pass of the largest sub-net with one thread, with two and so on, in turn in one process."""
+    engines, card = engines_of(args), load_model(args.model)
+    widths = args.width or [card.largest]
+    unknown = [width for width in widths if width not in card.subnets]
+    if unknown:
+        raise UsageError(f"--width must be of {', '.join(card.branches[1:])}, not '{unknown[0]}'")
+    counts = checked_threads(args.threads or [1, allowed_threads()])
+    lr = np.random.default_rng(0).integers(0, 256, (*WIDE, 3), dtype=np.uint8)
+    if args.picture:
+        lr = read_image(args.picture).rgb8()
+    with tqdm(total=len(engines) * len(widths) * len(counts) * (args.repeats + 1), desc="benchmark", unit="run") as bar:
+        rows = thread_scaling(engines, widths, lr, counts, args.repeats, bar.update)
+    print(f"| LR {lr.shape[1]}x{lr.shape[0]} | threads | ms | times as fast as {counts[0]} |\n|---|---|---|---|")
     for row in rows:
-        plan, whole = row["plan"], row["max"]
-        print(
-            f"{row['picture']:>28} {row['lr'][0]:>4}x{row['lr'][1]:<4} {plan['ms']:8.2f} {plan['against_ms']:9.2f} "
-            f"{plan['ratio']:6.2f} {whole['ms']:8.1f} {whole['against_ms']:8.1f} {whole['ratio']:6.3f}"
-        )
-    for name in ("plan", "max"):
-        ratios = [row[name]["ratio"] for row in rows]
-        print(f"{name}: median ratio {statistics.median(ratios):.3f}, largest {max(ratios):.3f}")
-    return {"rows": rows}
+        print(f"| {row['engine']} {row['branch']} | {row['threads']} | {row['ms']:.1f} | {row['speed_up']:.3f} |")
+    return told(args, engines, [], lr=list(lr.shape[1::-1]), rows=rows)
 
 
-def deadline(args: argparse.Namespace, upscaler: Upscaler, pairs: list[Pair]) -> dict[str, Any]:
+def deadline(args: argparse.Namespace) -> dict[str, Any]:
     """Deadlines from the time of interpolation to that of the largest sub-net; half of them with a core taken away."""
+    engines, pairs = engines_of(args), pairs_of(args)
     pair = next((p for p in pairs if args.picture in (None, p.name)), None)
     if pair is None:
         raise ImageError(f"{args.data}: no picture called {args.picture}")
     pixels = pair.lr.shape[0] * pair.lr.shape[1]
-    largest = cached_or_measured(upscaler.card, upscaler.backend).one_pass(-1, pixels)
-    figures: dict[str, Any] = {}
-    for load in ("idle", "one core taken"):
-        other = multiprocessing.Process(target=_busy, daemon=True)
-        if load != "idle":
-            other.start()
-        results = np.array(benchmark.deadlines(upscaler, pair, max(1, args.calls // 2), largest))
-        if load != "idle":
-            other.terminate()
-        results = results[np.argsort(results[:, 0])]
-        late = results[:, 1] - results[:, 0]
-        deciles = [psnr_of_mse(part[:, 2].mean() / pair.hr.size) for part in np.array_split(results, 10)]
-        figures[load] = {"within_5_ms": float((late <= 5).mean()), "latest_ms": float(late.max()), "psnr": deciles}
-        print(
-            f"{load}: {len(results)} calls on {pair.lr.shape[1]}x{pair.lr.shape[0]} up to {largest:.0f} ms; "
-            f"{(late <= 5).mean():.1%} within the deadline plus 5 ms, latest {late.max():+.1f} ms; "
-            f"PSNR by decile {' '.join(f'{value:.2f}' for value in deciles)}"
-        )
-    return figures
+    rows = []
+    for engine in engines:
+        upscaler = engine.upscaler()
+        upscaler.load()
+        largest = cached_or_measured(upscaler.card, upscaler.backend).one_pass(-1, pixels)
+        for load in ("idle", "one core taken"):
+            other = multiprocessing.Process(target=_busy, daemon=True)
+            if load != "idle":
+                other.start()
+            results = np.array(deadlines(upscaler, pair, max(1, args.calls // 2), largest))
+            if load != "idle":
+                other.terminate()
+            results = results[np.argsort(results[:, 0])]
+            late = results[:, 1] - results[:, 0]
+            parts = np.array_split(results, min(10, len(results)))
+            deciles = [psnr_of_mse(part[:, 2].mean() / pair.hr.size) for part in parts]
+            rows.append({"engine": str(engine), "load": load, "within_5_ms": float((late <= 5).mean()),
+                         "latest_ms": float(late.max()), "psnr": deciles})  # fmt: skip
+            print(
+                f"{engine}, {load}: {len(results)} calls on {pair.lr.shape[1]}x{pair.lr.shape[0]} up to {largest:.0f} "
+                f"ms; {(late <= 5).mean():.1%} within the deadline plus 5 ms, latest {late.max():+.1f} ms; "
+                f"PSNR by decile {' '.join(f'{value:.2f}' for value in deciles)}"
+            )
+    return told(args, engines, [pair], picture=pair.name, rows=rows)
 
 
 def _busy() -> None:

@@ -4,7 +4,7 @@ from importlib import import_module
 
 from ..errors import BackendError, UsageError
 from ..models import ModelCard
-from .base import Backend
+from .base import Backend, allowed_threads
 
 _MODULES = {"onnxruntime": ".onnx_runtime", "openvino": ".open_vino", "pytorch": ".pytorch"}
 _EXTRAS = {"openvino": "arm-sr[openvino]", "pytorch": "arm-sr[train]"}
@@ -14,8 +14,10 @@ PRECISIONS = {"onnxruntime": ("fp32",), "openvino": ("fp32", "bf16"), "pytorch":
 """Arithmetic that each can be asked for, the default first."""
 
 
-def open_backend(name: str, card: ModelCard, precision: str | None = None) -> Backend:
+def open_backend(name: str, card: ModelCard, precision: str | None = None, threads: int | None = None) -> Backend:
     """The engine `name` for the model `card`; `auto` is the default engine.
+
+    It computes with `threads` threads, by default one for each processor that this process may use.
 
     Raises UsageError for an unknown name or precision, BackendError when the engine is not installed or the processor
     lacks the precision.
@@ -34,7 +36,7 @@ def open_backend(name: str, card: ModelCard, precision: str | None = None) -> Ba
         raise BackendError(
             f"backend '{name}' needs '{missing}', which is not installed: pip install '{package}'"
         ) from error
-    backend: Backend = module.open_backend(card, precision)
+    backend: Backend = module.open_backend(card, precision, threads or allowed_threads())
     return backend
 
 

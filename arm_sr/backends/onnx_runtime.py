@@ -5,7 +5,6 @@ import onnxruntime
 
 from ..errors import BackendError
 from ..models import ModelCard
-from .base import allowed_threads
 
 
 class OnnxRuntime:
@@ -16,8 +15,8 @@ class OnnxRuntime:
     precision = "fp32"
     cost = None
 
-    def __init__(self, card: ModelCard) -> None:
-        self._card = card
+    def __init__(self, card: ModelCard, threads: int) -> None:
+        self._card, self._threads = card, threads
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
 
     def load(self, branch: str) -> None:
@@ -25,14 +24,7 @@ class OnnxRuntime:
         if branch in self._sessions:
             return
         model = self._card.subnet_bytes(branch)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = allowed_threads()
-        options.log_severity_level = 3
-        # Every session has threads of its own. Left spinning after a run they take the processor from the next
-        # sub-net's, and a plan that alternates takes up to twice as long.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # Tiles come in many shapes, and a memory pattern would be made and kept for each.
-        options.enable_mem_pattern = False
+        options = session_options(self._threads)
         try:
             session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the engine's exceptions have no common base
@@ -53,6 +45,19 @@ class OnnxRuntime:
         self._sessions.clear()
 
 
-def open_backend(card: ModelCard, precision: str) -> OnnxRuntime:
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """Options of a session that is one of many."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Every session has threads of its own. Left spinning after a run they take the processor from the next
+    # sub-net's, and a plan that alternates takes up to twice as long.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Tiles come in many shapes, and a memory pattern would be made and kept for each.
+    options.enable_mem_pattern = False
+    return options
+
+
+def open_backend(card: ModelCard, precision: str, threads: int) -> OnnxRuntime:
     """ONNX Runtime for `card`."""
-    return OnnxRuntime(card)
+    return OnnxRuntime(card, threads)

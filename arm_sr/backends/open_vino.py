@@ -5,7 +5,6 @@ import openvino
 
 from ..errors import BackendError
 from ..models import ModelCard
-from .base import allowed_threads
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -17,8 +16,8 @@ class OpenVino:
     version: str = openvino.__version__
     cost = None
 
-    def __init__(self, card: ModelCard, precision: str) -> None:
-        self._card, self.precision = card, precision
+    def __init__(self, card: ModelCard, precision: str, threads: int) -> None:
+        self._card, self.precision, self._threads = card, precision, threads
         self._core = openvino.Core()
         if precision == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise BackendError("this processor has no bf16 units; use --precision fp32")
@@ -29,7 +28,7 @@ class OpenVino:
         if branch in self._compiled:
             return
         data = self._card.subnet_bytes(branch)
-        options = {"INFERENCE_PRECISION_HINT": _HINTS[self.precision], "INFERENCE_NUM_THREADS": allowed_threads()}
+        options = {"INFERENCE_PRECISION_HINT": _HINTS[self.precision], "INFERENCE_NUM_THREADS": self._threads}
         try:
             self._compiled[branch] = self._core.compile_model(self._core.read_model(data), "CPU", options)
         except RuntimeError as error:
@@ -49,6 +48,6 @@ class OpenVino:
         self._compiled.clear()
 
 
-def open_backend(card: ModelCard, precision: str) -> OpenVino:
+def open_backend(card: ModelCard, precision: str, threads: int) -> OpenVino:
     """OpenVINO for `card`."""
-    return OpenVino(card, precision)
+    return OpenVino(card, precision, threads)

@@ -8,7 +8,6 @@ from ..errors import BackendError
 from ..models import ModelCard, checked_bytes
 from ..supernet.backbones import build
 from ..supernet.export import EightBit
-from .base import allowed_threads
 
 
 class PyTorch:
@@ -19,10 +18,9 @@ class PyTorch:
     precision = "fp32"
     cost = None
 
-    def __init__(self, card: ModelCard) -> None:
-        self._card = card
+    def __init__(self, card: ModelCard, threads: int) -> None:
+        self._card, self._threads = card, threads
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        torch.set_num_threads(allowed_threads())
         weights = checked_bytes(card.folder / card.supernet["file"], card.supernet["sha256"])
         self._supernet = build(
             card.backbone, card.scale, {name: (net.width, net.depth) for name, net in card.subnets.items()}
@@ -40,6 +38,7 @@ class PyTorch:
     def run(self, branch: str, batch: np.ndarray) -> np.ndarray:
         """See `Backend.run`."""
         self.load(branch)
+        torch.set_num_threads(self._threads)  # of the whole process, and another engine may have set it
         try:
             # torch wants an array of its own that it may write to.
             result: np.ndarray = self._nets[branch](torch.tensor(batch).to(self._device)).cpu().contiguous().numpy()
@@ -52,6 +51,6 @@ class PyTorch:
         self._nets.clear()
 
 
-def open_backend(card: ModelCard, precision: str) -> PyTorch:
+def open_backend(card: ModelCard, precision: str, threads: int) -> PyTorch:
     """PyTorch for `card`."""
-    return PyTorch(card)
+    return PyTorch(card, threads)

@@ -86,9 +86,9 @@ def join_isolated(upgrades: Upgrades, error: np.ndarray, cost: np.ndarray, shape
     """
     patches, branches = error.shape
     never = len(upgrades.patch)
-    place = np.full((branches, patches), never)  # in the list, where a patch gets this branch or a higher one
-    place[upgrades.branch, upgrades.patch] = np.arange(never)
-    place = np.minimum.accumulate(place[::-1], axis=0)[::-1].reshape(branches, *shape)
+    first = np.full((branches, patches), never)  # place in the list where a patch gets this branch
+    first[upgrades.branch, upgrades.patch] = np.arange(never)
+    place = np.minimum.accumulate(first[::-1], axis=0)[::-1].reshape(branches, *shape)  # this one or a higher one
     place[0] = -1
     place = np.maximum(place, _neighbours(place)[0])
     place = np.minimum(place, np.maximum(place[up_from], _neighbours(place)[1]))[1:].reshape(-1, patches)

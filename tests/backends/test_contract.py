@@ -1,8 +1,9 @@
 """The contract of every engine: the same pictures from the same model."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import safetensors.torch
 import torch
 
 from arm_sr.backends import BACKENDS, PRECISIONS, Backend, open_backend
+from arm_sr.backends.base import allowed_threads
 from arm_sr.errors import ArtefactError, BackendError, UsageError
 from arm_sr.models import ModelCard
 from arm_sr.supernet.backbones import build
@@ -119,6 +121,24 @@ def test_it_works_again_after_closing(backend, photo):
     backend.close()
     backend.close()
     assert np.array_equal(expected, backend.run("w4", batch))
+
+
+THREADS: dict[str, Callable[[Any], int]] = {
+    "onnxruntime": lambda engine: engine._sessions["w8"].get_session_options().intra_op_num_threads,
+    "openvino": lambda engine: engine._compiled["w8"].get_property("INFERENCE_NUM_THREADS"),
+    "pytorch": lambda engine: torch.get_num_threads(),
+}
+"""What each computes with."""
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_it_computes_with_the_threads_it_is_given(card, photo, name):
+    """By default with all that are allowed; neighbours in a process have their own number."""
+    batch = crop(photo, 1, 16, 16)
+    one, default = open_backend(name, card, threads=1), open_backend(name, card)
+    for engine, threads in ((one, 1), (default, allowed_threads()), (one, 1)):
+        engine.run("w8", batch)
+        assert threads == THREADS[name](engine)
 
 
 def test_it_says_what_it_is(backend):

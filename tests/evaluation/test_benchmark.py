@@ -1,14 +1,30 @@
-"""What takes part in a comparison, and ARM's own procedure."""
+"""The comparison of what takes part, ARM's own procedure, and deadlines."""
 
+import io
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 
-from arm_sr import ArtefactError, Upscaler
-from arm_sr.evaluation import benchmark
+from arm_sr import Upscaler
+from arm_sr.cost import CostTable
 from arm_sr.evaluation.arm_procedure import starts, upscale_like_arm
+from arm_sr.evaluation.arms import (
+    Arm,
+    Engine,
+    Upscale,
+    interpolation_arm,
+    onnx_arm,
+    procedure_arm,
+    routed_arm,
+    static_arms,
+)
+from arm_sr.evaluation.benchmark import compare, deadlines
+from arm_sr.evaluation.benchmark_report import as_good_lines, markdown, plot
 from arm_sr.evaluation.pairs import Pair
 from arm_sr.imaging.metrics import psnr
 from arm_sr.imaging.resample import lr_bicubic
@@ -28,43 +44,115 @@ def pairs(photo: np.ndarray) -> list[Pair]:
     return [Pair(f"{n}", hr, lr_bicubic(hr, 2)) for n, hr in enumerate(pictures)]
 
 
-def test_arms_are_compared_on_all_pictures(upscaler: Upscaler, pairs: list[Pair], tiny_model: Path) -> None:
+def test_arms_are_compared_on_all_pictures(pairs: list[Pair], tiny_model: Path) -> None:
     """Figures are those of the pictures that each arm gives; the arm compared against has a ratio of one."""
-    arms = [*benchmark.static_arms(upscaler), benchmark.procedure_arm(upscaler, "1")]
-    arms += [benchmark.routed_arm(upscaler, "30%"), benchmark.onnx_arm(tiny_model / "w8.onnx", 2, 1)]
+    engine = Engine.of(str(tiny_model), "onnxruntime")
+    table = CostTable("ms", engine.upscaler().branches, np.zeros(3), np.array([0.0, 1.0, 3.0]), "made up")
+    arms = [interpolation_arm(2), *static_arms(engine), procedure_arm(engine, "1", None)]
+    arms += [routed_arm(engine, "30%", table), onnx_arm(tiny_model / "w8.onnx", 2)]
     done: list[int] = []
-    rows = benchmark.compare(arms, pairs, 2, arms[2], repeats=3, done=done.append)
+    rows = compare(arms, pairs, 2, [arms[2]], rounds=3, done=done.append)
     assert len(done) == sum(done) == len(arms) * len(pairs) * 4
-    assert [(arm.rule, arm.value) for arm in arms] == [(row["rule"], row["value"]) for row in rows]
+    assert [(arm.engine, arm.rule, arm.value) for arm in arms] == [(r["engine"], r["rule"], r["value"]) for r in rows]
     assert rows[2]["ratio"] == 1
     for row, arm in zip(rows, arms, strict=True):
-        expected = np.mean([psnr(arm.upscale(pair.lr)[0], pair.hr, 2) for pair in pairs])
+        expected = np.mean([psnr(arm.open()(pair.lr)[0], pair.hr, 2) for pair in pairs])
         assert row["psnr_rgb"] == pytest.approx(expected)
         assert 0 < row["engine_share"] <= 1
         assert row["ms"] > 0
     assert rows[-1]["psnr_rgb_all"] == rows[2]["psnr_rgb_all"]  # the same network, once by its file
-    assert rows[0]["static"] is None
-    for row in rows:
-        if row["static"]:
-            rival = next(r for r in rows if r["rule"] == "static" and r["value"] == row["static"])
-            assert rival["ratio"] <= row["ratio"]
-            assert row["gain_rgb_all"] == pytest.approx(row["psnr_rgb_all"] - rival["psnr_rgb_all"])
-    table = benchmark.markdown(rows, arms[2])
-    assert len(table.splitlines()) == 2 + len(arms)
-    assert benchmark.plot(rows, "title").startswith(b"\x89PNG")
 
 
-def test_a_file_that_is_no_network_is_named(tmp_path: Path) -> None:
-    """With what is wrong."""
-    (tmp_path / "a.onnx").write_bytes(b"no network")
-    with pytest.raises(ArtefactError, match=str(tmp_path / "a.onnx")):
-        benchmark.onnx_arm(tmp_path / "a.onnx", 2, 1)
+class Clock:
+    """Time that passes when it is told to."""
+
+    now = 0.0
+
+    def perf_counter(self) -> float:
+        """Seconds."""
+        return self.now
 
 
-def test_a_network_of_another_scale_is_named(tiny_model: Path) -> None:
-    """It makes x2."""
-    with pytest.raises(ArtefactError, match=r"w8.onnx: makes \(34, 40, 3\) .* not x4"):
-        benchmark.onnx_arm(tiny_model / "w8.onnx", 4, 1)
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The one that times are taken from."""
+    clock = Clock()
+    monkeypatch.setattr("arm_sr.evaluation.timing.time", clock)
+    return clock
+
+
+ARMS: dict[tuple[str, str, str], tuple[float, float, int]] = {
+    ("opencv", "static", "bicubic"): (1, 1, 9),
+    ("one", "static", "w16"): (20, 20, 6),
+    ("one", "static", "w64"): (100, 100, 3),
+    ("one", "time", "50%"): (50, 40, 5),
+    ("one", "arm", "eta 1"): (80, 60, 5),
+    ("one", "arm", "eta 9"): (200, 50, 2),
+    ("two", "static", "w16"): (10, 10, 6),
+    ("two", "static", "w64"): (40, 40, 3),
+    ("two", "arm", "eta 1"): (50, 40, 4),
+    ("other", "onnx", "a.onnx"): (30, 30, 4),
+}
+"""By engine, rule and value: milliseconds in all and in the engine, and the error of every pixel."""
+
+
+@pytest.fixture
+def rows(clock: Clock) -> list[dict[str, Any]]:
+    """Their comparison on one picture, on a machine that gets slower from call to call."""
+    hr = np.full((40, 60, 3), 100, np.uint8)
+    slower = iter(np.linspace(1, 1.2, 1000))
+
+    def made(ms: float, busy: float, error: int) -> Upscale:
+        def run(lr: np.ndarray) -> tuple[np.ndarray, float]:
+            factor = next(slower)
+            clock.now += factor * ms / 1e3
+            return hr + np.uint8(error), factor * busy
+
+        return run
+
+    arms = [Arm(*name, partial(made, *figures)) for name, figures in ARMS.items()]
+    return compare(arms, [Pair("a", hr, hr[::2, ::2])], 2, [arms[2], arms[7]], rounds=7)
+
+
+def test_ratios_hold_while_the_machine_slows_down(rows: list[dict[str, Any]]) -> None:
+    """To the largest sub-net of the first engine, and of its own; arms of other engines belong to the first."""
+    for row, (ms, busy, error) in zip(rows, ARMS.values(), strict=True):
+        assert pytest.approx(ms / 100, rel=2e-3) == row["ratio"]
+        assert pytest.approx(ms / (40 if row["engine"] == "two" else 100), rel=2e-3) == row["own_ratio"]
+        assert pytest.approx(busy / ms) == row["engine_share"]
+        assert pytest.approx(20 * np.log10(255 / error)) == row["psnr_rgb_all"]
+
+
+def test_arms_stand_beside_those_of_their_engine(rows: list[dict[str, Any]]) -> None:
+    """The best single pass that takes no longer."""
+    beside = [row["static"] for row in rows]
+    assert [None, "bicubic", "w16", "w16", "w16", "w64", "bicubic", "w16", "w64", "w16"] == beside
+    assert pytest.approx(20 * np.log10(6 / 5)) == rows[3]["gain_rgb_all"]
+
+
+def test_the_procedure_stands_beside_the_fastest_that_is_as_good(rows: list[dict[str, Any]]) -> None:
+    """Of its engine, with the share of its time, and of its time without what Python adds."""
+    one, none, two = (row for row in rows if row["rule"] == "arm")
+    assert ("time 50%", "static w64") == (one["as_good"], two["as_good"])
+    assert pytest.approx([50 / 80, 50 / 60], rel=0.02) == [one["as_good_ratio"], one["as_good_engine_ratio"]]
+    assert pytest.approx([40 / 50, 40 / 40], rel=0.02) == [two["as_good_ratio"], two["as_good_engine_ratio"]]
+    assert [None, None, None] == [none["as_good"], none["as_good_ratio"], none["as_good_engine_ratio"]]
+    lines = as_good_lines(rows).splitlines()
+    assert lines[0].startswith("one arm eta 1, 34.151 dB: time 50% is as good in 0.62")
+    assert lines[1] == "one arm eta 9, 42.110 dB: no arm of this engine is as good"
+    assert len(lines) == 3
+
+
+def test_a_comparison_is_shown(rows: list[dict[str, Any]]) -> None:
+    """As a table, with memory where it is known, and as a plot with a panel a run."""
+    rows[1]["peak_rss_mib"] = 123.4
+    rows[2]["peak_rss_mib"] = None
+    table = markdown(rows, "one", "w64").splitlines()
+    assert len(table) == 2 + len(ARMS)
+    assert len({line.count("|") for line in table}) == 1
+    assert "| one | static w16 | 0.200 | 0.200 |" in table[3] and "| 123 |" in table[3]
+    one, two = (PIL.Image.open(io.BytesIO(plot([("title", rows)] * count))) for count in (1, 2))
+    assert (2 * one.width, one.height) == two.size
 
 
 @pytest.mark.parametrize("size", [1, 15, 16, 17, 28, 44, 45, 60, 100])
@@ -96,9 +184,9 @@ def test_the_procedure_routes_every_patch_alone(upscaler: Upscaler, photo: np.nd
 def test_deadline_calls_are_spread(upscaler: Upscaler, pairs: list[Pair]) -> None:
     """From the time of interpolation to the one that is given; each has its time and its error."""
     upscaler.load()
-    results = np.array(benchmark.deadlines(upscaler, pairs[0], 5, 20.0))
-    deadlines = np.sort(results[:, 0])
-    assert deadlines[0] < deadlines[-1]
-    assert deadlines[-1] == 20
-    assert np.allclose(np.diff(deadlines, 2), 0, atol=1e-6)
+    results = np.array(deadlines(upscaler, pairs[0], 5, 20.0))
+    limits = np.sort(results[:, 0])
+    assert limits[0] < limits[-1]
+    assert limits[-1] == 20
+    assert np.allclose(np.diff(limits, 2), 0, atol=1e-6)
     assert (results[:, 1:] > 0).all()

@@ -1,0 +1,74 @@
+"""What is added to inference, and what more threads bring."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from arm_sr import Upscaler
+from arm_sr.evaluation.arms import Engine
+from arm_sr.evaluation.overhead import inference, planning, thread_scaling
+
+
+@pytest.fixture(scope="module")
+def upscalers(tiny_model: Path) -> dict[str, Upscaler]:
+    """Two engines."""
+    return {name: Upscaler(tiny_model, backend=name) for name in ("onnxruntime", "openvino")}
+
+
+@pytest.fixture
+def lr(photo: np.ndarray) -> np.ndarray:
+    """A small picture."""
+    return np.ascontiguousarray(photo[100:140, 150:200])
+
+
+def test_planning_is_measured_against_resizing(upscalers: dict[str, Upscaler], lr: np.ndarray) -> None:
+    """No sub-net runs."""
+    row = planning(upscalers["onnxruntime"], lr, 3)
+    assert {"ms", "direct_ms", "ratio"} == set(row)
+    assert min(row.values()) > 0
+
+
+def test_every_branch_of_every_engine_is_measured(upscalers: dict[str, Upscaler], lr: np.ndarray) -> None:
+    """One of them everywhere, and once what is not inference."""
+    branches, rests = inference(upscalers, lr, 3)
+    expected = [(engine, branch) for engine in upscalers for branch in ("w4", "w8")]
+    assert expected == [(row["engine"], row["branch"]) for row in branches]
+    assert list(upscalers) == [row["engine"] for row in rests]
+    for row in branches + rests:
+        assert min(row["ms"], row["direct_ms"], row["ratio"]) > 0
+    direct = {row["engine"]: row["direct_ms"] for row in branches if row["branch"] == "w8"}
+    assert direct == {row["engine"]: row["direct_ms"] for row in rests}
+
+
+def test_inference_itself_is_not_in_the_rest(upscalers: dict[str, Upscaler], lr: np.ndarray,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """Nor can it hide: the plan of 40% computes something."""
+    upscaler = upscalers["onnxruntime"]
+    run = upscaler.backend.run
+    spun: list[str] = []
+
+    def slow(branch: str, batch: np.ndarray) -> np.ndarray:
+        spun.append(branch)
+        for _ in range(50):
+            result = run(branch, batch)
+        return result
+
+    monkeypatch.setattr(upscaler.backend, "run", slow)
+    branches, [rest] = inference({"slow": upscaler}, lr, 3)
+    assert len(spun) > 4 * 4  # four direct calls a round
+    assert rest["ratio"] < 0.5
+    assert rest["direct_ms"] == branches[-1]["direct_ms"]
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "pytorch"])
+def test_threads_are_compared_in_one_process(tiny_model: Path, lr: np.ndarray, name: str) -> None:
+    """Each against the first number, which is as fast as itself."""
+    engine = Engine.of(str(tiny_model), name)
+    done: list[int] = []
+    rows = thread_scaling([engine], ["w4", "w8"], lr, [1, 2], 3, done.append)
+    assert [("w4", 1), ("w4", 2), ("w8", 1), ("w8", 2)] == [(row["branch"], row["threads"]) for row in rows]
+    assert {str(engine)} == {row["engine"] for row in rows}
+    assert [1, 1] == [row["speed_up"] for row in rows if row["threads"] == 1]
+    assert all(row["ms"] > 0 and row["speed_up"] > 0 for row in rows)
+    assert len(done) == 4 * 4

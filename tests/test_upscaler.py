@@ -80,7 +80,7 @@ def test_larger_budgets_never_predict_worse(
 ) -> None:
     """Monotone in the objective over a fine row of budgets."""
     image = picture(height, width, seed)
-    table = upscaler.planner.table
+    _, psnr, _ = upscaler.planner.expect(image)
     values = []
     for percent in range(2, 101, 7):
         plan = upscaler.plan(image, f"{percent}%", objective=objective)
@@ -88,10 +88,48 @@ def test_larger_budgets_never_predict_worse(
             assert plan.predicted_mse is not None
             values.append(-plan.predicted_mse)
         else:
-            rows = table.bins_of(arm_sr.edges.patch_scores(image, plan.grid, table.score))
-            columns = np.array([table.branches.index(name) for name in plan.branches])
-            values.append(table.psnr[rows, columns[plan.branch_map]].mean())
+            values.append(psnr[np.arange(len(psnr)), plan.branch_map.ravel()].mean())
     assert np.all(np.diff(values) >= -1e-9)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (40, 1), (1, 40), (1, 1), (5, 12_000), (12_000, 1), (1, 12_000)])
+def test_extreme_shapes_work_within_every_budget(tiny_model: Path, shape: tuple[int, int]) -> None:
+    """Shares, milliseconds, deadlines and every branch, whole and in strips."""
+    upscaler, image = upscaler_of(str(tiny_model)), picture(*shape)
+    ways: list[dict[str, Any]] = [{"budget": f"{percent}%"} for percent in (1, 5, 10, 30, 60, 100, 200)]
+    ways += [{"budget": text} for text in ("max", "1ms", "1000ms", "0.00001GMAC")]
+    ways += [{"width": branch} for branch in upscaler.branches]
+    for how in ways:
+        whole = upscaler.upscale(image, **how)
+        assert (shape[0] * upscaler.scale, shape[1] * upscaler.scale, 3) == whole.image.shape
+        whole.plan.check()
+        strips = np.concatenate(list(upscaler.strips(image, plan=whole.plan, height=64)))
+        assert np.abs(strips.astype(int) - whole.image).max() <= 1
+    for deadline in ("0.1ms", "20ms", "10s"):
+        result = upscaler.upscale(image, deadline=deadline)
+        assert (shape[0] * upscaler.scale, shape[1] * upscaler.scale, 3) == result.image.shape
+        result.plan.check()
+
+
+def test_what_a_patch_is_expected_to_hold_is_what_its_neighbours_hold(tiny_model: Path) -> None:
+    """A flat patch among detailed ones is expected to gain more than one in a flat picture; a dearer branch is never
+    expected to be worse; alone in the picture a patch is what the table says, but for that."""
+    planner = upscaler_of(str(tiny_model)).planner
+    side = planner.table.patch
+    noise = np.random.default_rng(1).integers(0, 256, (3 * side, 3 * side, 3), dtype=np.uint8)
+    island = noise.copy()
+    island[side - 1 : 2 * side + 1, side - 1 : 2 * side + 1] = 128
+    grid, psnr, mse = planner.expect(island)
+    assert (3, 3) == grid.shape
+    flat = planner.expect(np.full_like(island, 128))[2]
+    assert np.all(mse[4] > flat[4])
+    assert np.all(mse[4] < mse[0])
+    assert np.all(np.diff(mse, axis=1) <= 0)
+    assert np.all(np.diff(psnr, axis=1) >= 0)
+    _, raw_psnr, raw_mse = planner.predict(noise[:side, :side])
+    _, one_psnr, one_mse = planner.expect(noise[:side, :side])
+    assert np.allclose(np.minimum.accumulate(raw_mse, axis=1), one_mse)
+    assert np.allclose(np.maximum.accumulate(raw_psnr, axis=1), one_psnr)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (17, 50), (120, 90)])

@@ -39,7 +39,7 @@ from arm_sr.evaluation.arms import (
     static_arms,
     superres_arm,
 )
-from arm_sr.evaluation.benchmark import compare, deadlines
+from arm_sr.evaluation.benchmark import compare, deadlines, planned_error
 from arm_sr.evaluation.benchmark_report import as_good_lines, markdown, plot
 from arm_sr.evaluation.overhead import SHARE, inference, planning, thread_scaling
 from arm_sr.evaluation.pairs import Pair, read_pairs
@@ -52,6 +52,8 @@ from arm_sr.models import load_model
 BUDGETS = "5%,10%,20%,30%,40%,50%,60%,80%,100%"
 WIDE = (540, 960)
 """LR rows and columns of a 4K result at x4."""
+PLANNED = 0.7
+"""Share of a deadline that the plan gets which it is compared with."""
 
 
 def main() -> None:
@@ -202,7 +204,10 @@ def scaling(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def deadline(args: argparse.Namespace) -> dict[str, Any]:
-    """Deadlines from the time of interpolation to that of the largest sub-net; half of them with a core taken away."""
+    """Deadlines from the time of interpolation to that of the largest sub-net; half of them with a core taken away.
+
+    After the idle half, the same picture by plans for `PLANNED` of every tenth deadline, to be compared with.
+    """
     engines, pairs = engines_of(args), pairs_of(args)
     pair = next((p for p in pairs if args.picture in (None, p.name)), None)
     if pair is None:
@@ -223,14 +228,24 @@ def deadline(args: argparse.Namespace) -> dict[str, Any]:
             results = results[np.argsort(results[:, 0])]
             late = results[:, 1] - results[:, 0]
             parts = np.array_split(results, min(10, len(results)))
-            deciles = [psnr_of_mse(part[:, 2].mean() / pair.hr.size) for part in parts]
+            deciles = [psnr_of_mse(part[:, 2].mean()) for part in parts]
             rows.append({"engine": str(engine), "load": load, "within_5_ms": float((late <= 5).mean()),
                          "latest_ms": float(late.max()), "psnr": deciles})  # fmt: skip
+            if load == "idle":
+                planned = [planned_error(upscaler, pair, PLANNED * limit) for limit in results[::10, 0]]
+                gains = np.array([psnr_of_mse(error) for error in results[::10, 2]])
+                gains -= [psnr_of_mse(error) for error in planned]
+                rows[-1] |= {"gain_over_plan": gains.tolist()}
             print(
                 f"{engine}, {load}: {len(results)} calls on {pair.lr.shape[1]}x{pair.lr.shape[0]} up to {largest:.0f} "
                 f"ms; {(late <= 5).mean():.1%} within the deadline plus 5 ms, latest {late.max():+.1f} ms; "
                 f"PSNR by decile {' '.join(f'{value:.2f}' for value in deciles)}"
             )
+        gains = np.array(rows[-2]["gain_over_plan"])
+        print(
+            f"{engine}, idle, against plans for {PLANNED} of the time: {np.median(gains):+.3f} dB in the median, "
+            f"{gains.min():+.3f} at worst, {(gains >= 0).mean():.0%} at least as good"
+        )
     return told(args, engines, [pair], picture=pair.name, rows=rows)
 
 

@@ -97,7 +97,7 @@ def deadlines(upscaler: Upscaler, pair: Pair, calls: int, largest_ms: float) -> 
     """Deadline calls on one picture, spread from the time of interpolation to that of one pass of the largest sub-net.
 
     Returns:
-        Deadline and time taken in milliseconds, and the squared error, of each call.
+        Deadline and time taken in milliseconds, and the mean squared error, of each call.
     """
     shortest = min(timed(lambda: interpolate(pair.lr, upscaler.scale))[1] for _ in range(9))
     order = np.random.default_rng(0).permutation(calls)
@@ -105,5 +105,15 @@ def deadlines(upscaler: Upscaler, pair: Pair, calls: int, largest_ms: float) -> 
     for number in order:
         deadline = shortest + (largest_ms - shortest) * number / max(1, calls - 1)
         result, took = timed(partial(upscaler.upscale, pair.lr, deadline=f"{deadline:.3f}ms"))
-        results.append((float(deadline), took, squared_error(result.image, pair.hr, upscaler.scale)[0]))
+        results.append((float(deadline), took, _mean_squared_error(result.image, pair, upscaler.scale)))
     return results
+
+
+def planned_error(upscaler: Upscaler, pair: Pair, ms: float) -> float:
+    """Mean squared error of a picture upscaled by a plan for so many milliseconds."""
+    return _mean_squared_error(upscaler.upscale(pair.lr, f"{ms:.3f}ms").image, pair, upscaler.scale)
+
+
+def _mean_squared_error(sr: np.ndarray, pair: Pair, scale: int) -> float:
+    error, count = squared_error(sr, pair.hr, scale)
+    return error / count

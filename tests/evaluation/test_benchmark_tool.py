@@ -108,7 +108,9 @@ def test_threads_run_in_a_process_of_their_own(data: Path, tiny_model: Path, tmp
     assert figures["machine"].endswith(", 1 threads")
     assert ["idle", "one core taken"] == [row["load"] for row in figures["rows"]]
     assert all(len(row["psnr"]) == 2 and 0 <= row["within_5_ms"] <= 1 for row in figures["rows"])
+    assert [1, None] == [len(row["gain_over_plan"]) if row["load"] == "idle" else None for row in figures["rows"]]
     assert "onnxruntime fp32, idle: 2 calls on 30x20" in done.stdout
+    assert "idle, against plans for 0.7 of the time:" in done.stdout
 
 
 def test_what_is_not_there_is_named(run: Run, data: Path) -> None:

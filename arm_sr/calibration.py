@@ -25,40 +25,43 @@ from .stitch import interpolate
 
 log = logging.getLogger(__name__)
 
-BATCHES = ((1, 38, 38), (6, 38, 38), (1, 38, 134), (1, 70, 102), (1, 134, 134), (1, 134, 262), (1, 262, 262))
+BATCHES = ((1, 38, 38), (6, 38, 38), (1, 38, 134), (1, 70, 102), (1, 134, 134), (1, 134, 262))
 """Tiles that are timed: how many in a call, height and width in LR pixels. Patches with halo, alone and merged."""
-METHOD = "2"
+METHOD = "3"
 """Changes when costs are measured in another way, so that those in a cache do not count any more."""
 TYPICAL = 320 * 180
 """LR pixels of the picture by which engines are compared."""
 ROUNDS = 7
-"""How often each is timed,"""
+"""How often each is timed, every time with another row, as the tiles of plans differ: an engine that prepares itself
+for each shape does so here too;"""
 LONGEST = 1.5
-"""unless the tiles of one branch took so many seconds already; three rounds are always done."""
+"""seconds after which the tiles of one branch are not timed again; three rounds are always done."""
+PLANNING = 2
+"""Interpolations that planning takes as long as, at most."""
 
 
 def measure(card: ModelCard, backend: Backend) -> CostTable:
     """Time every branch on tiles of several sizes; takes less than ten seconds and wants an idle machine.
 
     Returns:
-        Milliseconds a call and an LR pixel that fit the medians best.
+        Milliseconds a call and an LR pixel that fit the medians best; planning is in those of interpolation.
     """
-    height, width = max(h for _, h, _ in BATCHES), max(w for *_, w in BATCHES)
+    height, width = max(h for _, h, _ in BATCHES) + ROUNDS, max(w for *_, w in BATCHES)
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    batches = [np.repeat(noise[None, :h, :w], count, axis=0) for count, h, w in BATCHES]
     canvas = np.empty((height * card.scale, width * card.scale, 3), np.uint8)
     fits = []
     for branch in tqdm(card.branches, desc="calibrating", unit="branch", leave=False, disable=None):
 
-        def run(batch: np.ndarray, branch: str = branch) -> None:
-            if branch == card.branches[0]:
-                results = [interpolate(tile, card.scale) for tile in batch]
+        def run(count: int, height: int, width: int, branch: str = branch) -> None:
+            tile = noise[:height, :width]
+            if branch == card.branches[0]:  # planning is charged with it
+                results = [interpolate(tile, card.scale) for _ in range(count * (1 + PLANNING))]
             else:
-                results = list(backend.run(branch, np.stack(list(batch))))
+                results = list(backend.run(branch, np.stack([tile] * count)))
             for result in results:  # stitching is part of the cost
                 canvas[: result.shape[0], : result.shape[1]] = result
 
-        fits.append(fit_cost(BATCHES, _median_ms(run, batches)))
+        fits.append(fit_cost(BATCHES, _median_ms(run)))
     where = f"measured on {machine()}, {backend.name} {backend.version}"
     per_call, per_pixel = np.array(fits).T
     return CostTable("ms", card.branches, per_call, per_pixel, f"{where} {backend.precision}")
@@ -76,19 +79,18 @@ def fit_cost(batches: Sequence[tuple[int, int, int]], ms: Sequence[float]) -> tu
     return float(per_call), float(per_pixel)
 
 
-def _median_ms(run: Callable[[np.ndarray], None], batches: list[np.ndarray]) -> list[float]:
-    """Median time of each batch; they are run in turn, so that a slow moment meets all of them."""
-    times: list[list[float]] = [[] for _ in batches]
-    for batch in batches:
-        run(batch)
+def _median_ms(run: Callable[[int, int, int], None]) -> list[float]:
+    """Median time of each of `BATCHES`; they are run in turn, so that a slow moment meets all of them."""
+    times: list[list[float]] = [[] for _ in BATCHES]
     begun = time.perf_counter()
-    for done in range(ROUNDS):
+    for done in range(-1, ROUNDS):  # the first is not timed
         if done >= 3 and time.perf_counter() - begun > LONGEST:
             break
-        for batch, mine in zip(batches, times, strict=True):
+        for (count, height, width), mine in zip(BATCHES, times, strict=True):
             start = time.perf_counter()
-            run(batch)
-            mine.append(1e3 * (time.perf_counter() - start))
+            run(count, height + done - ROUNDS // 2, width)
+            if done >= 0:
+                mine.append(1e3 * (time.perf_counter() - start))
     return [statistics.median(mine) for mine in times]
 
 

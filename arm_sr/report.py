@@ -49,7 +49,7 @@ def statistics(plan: Plan, *, macs: float, time_ms: dict[str, float], backend: s
         precision: arithmetic of the engine.
     """
     height, width = plan.grid.height, plan.grid.width
-    spent_ms = time_ms.get("infer", 0.0) + time_ms.get("stitch", 0.0)
+    spent_ms = sum(time_ms.get(stage, 0.0) for stage in ("plan", "infer", "stitch"))
     planned: float | None
     if plan.kind == "ms":
         planned, spent = plan.cost, spent_ms

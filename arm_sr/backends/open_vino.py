@@ -7,6 +7,9 @@ from ..errors import BackendError
 from ..models import ModelCard
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
+KEPT = 512
+"""Prepared layers that a sub-net keeps, those of 30 to 50 shapes. Tiles come in hundreds, and without a bound each shape
+would stay in memory, a megabyte for w64."""
 
 
 class OpenVino:
@@ -28,7 +31,11 @@ class OpenVino:
         if branch in self._compiled:
             return
         data = self._card.subnet_bytes(branch)
-        options = {"INFERENCE_PRECISION_HINT": _HINTS[self.precision], "INFERENCE_NUM_THREADS": self._threads}
+        options = {
+            "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
+            "INFERENCE_NUM_THREADS": self._threads,
+            "CPU_RUNTIME_CACHE_CAPACITY": KEPT,
+        }
         try:
             self._compiled[branch] = self._core.compile_model(self._core.read_model(data), "CPU", options)
         except RuntimeError as error:

@@ -17,11 +17,11 @@ from .scheduler.next_tiles import next_tiles, tiles_of
 from .scheduler.tiles import Tiles, seams
 from .stitch import paste, soften_seams
 
-SHARE = 1 / 8
+SHARE = 1 / 6
 """A tile takes at most this share of the time that remains,"""
 STEP_MS = 50.0
 """and at most this long, so that callers who show the picture on the way see it improve."""
-SAFETY = 2.0
+SAFETY = 1.5
 """A tile is begun when the time that remains is this many times what it should take."""
 FIRST_MS = 5.0
 """Without measured costs the first tile, a single patch in the cheapest sub-net, is begun when so much time remains."""

@@ -120,7 +120,7 @@ class Upscaler:
                 8-bit difference.
             budget: `40%` or 0.4 of one pass of the largest sub-net, `2.5GMAC`, `150ms` or `max`.
             eta: trade-off of ARM's rule, a number or `best`.
-            width: one branch everywhere, such as `w32` or `bicubic`.
+            width: one branch everywhere, such as `w48` or `bicubic`.
             deadline: `80ms` or `1.5s` from this call on; what is there by then is returned, interpolated where
                 nothing better was. Sub-nets that no call has used yet are loaded within that time, see `load`.
             objective: what a budget or deadline minimises, `mse` (default) or `psnr`.

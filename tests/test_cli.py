@@ -86,11 +86,11 @@ def test_default_output_lies_beside_the_input_and_is_never_replaced(run, small: 
     save(small, "d/a.png")
     assert 0 == run("upscale", "d/a.png", "--width", "w16", "-q")[0]
     before = Path("d/a_x4.png").read_bytes()
-    status, _, err = run("upscale", "d/a.png", "--width", "w32", "-q")
+    status, _, err = run("upscale", "d/a.png", "--width", "w48", "-q")
     assert 1 == status
     assert "d/a_x4.png: exists already" in err
     assert before == Path("d/a_x4.png").read_bytes()
-    assert 0 == run("upscale", "d/a.png", "--width", "w32", "-o", "d/a_x4.png")[0]
+    assert 0 == run("upscale", "d/a.png", "--width", "w48", "-o", "d/a_x4.png")[0]
     assert before != Path("d/a_x4.png").read_bytes()
 
 
@@ -455,9 +455,9 @@ def test_evaluate_agrees_with_the_metrics(run, photo: np.ndarray) -> None:
     Path("hr").mkdir()
     hr = photo[:122, :161]
     save(hr, "hr/a.png")
-    status, out, _ = run("evaluate", "hr", "--width", "w32", "--json", "-", "-q")
+    status, out, _ = run("evaluate", "hr", "--width", "w48", "--json", "-", "-q")
     figures = json.loads(out)
-    sr = Upscaler("plain-x4").upscale(lr_bicubic(hr[:120, :160], 4), width="w32").image
+    sr = Upscaler("plain-x4").upscale(lr_bicubic(hr[:120, :160], 4), width="w48").image
     assert 0 == status
     assert pytest.approx(psnr_y(sr, hr[:120, :160], 4)) == figures["psnr_y"]
     assert pytest.approx(psnr(sr, hr[:120, :160], 4)) == figures["psnr_rgb"] == figures["psnr_rgb_all"]

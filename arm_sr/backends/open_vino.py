@@ -8,8 +8,8 @@ from ..models import ModelCard
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 KEPT = 512
-"""Prepared layers that a sub-net keeps, those of 30 to 50 shapes. Tiles come in hundreds, and without a bound each shape
-would stay in memory, a megabyte for w64."""
+"""Prepared layers that a sub-net keeps, those of 30 to 50 shapes. Tiles come in hundreds, and without a bound each
+of them would stay in memory with a megabyte."""
 
 
 class OpenVino:

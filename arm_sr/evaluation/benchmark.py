@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..api import Upscaler
-from ..imaging.metrics import psnr_of_mse, psnr_y, squared_error
+from ..imaging.metrics import psnr, psnr_of_mse, psnr_y, squared_error
 from ..stitch import interpolate
 from .arms import OPENCV, Arm
 from .pairs import Pair
@@ -93,27 +93,37 @@ def _set_beside(rows: list[dict[str, Any]], homes: Sequence[int], times: np.ndar
         row["as_good_engine_ratio"] = None if fastest is None else ratio(times[fastest], in_engine[number])
 
 
-def deadlines(upscaler: Upscaler, pair: Pair, calls: int, largest_ms: float) -> list[tuple[float, float, float]]:
-    """Deadline calls on one picture, spread from the time of interpolation to that of one pass of the largest sub-net.
+def deadlines(upscaler: Upscaler, pairs: Sequence[Pair], each: int, done: Done = lambda count: None) -> np.ndarray:
+    """Deadline calls on every picture, spread from the time of interpolation to that of one pass of the largest
+    sub-net, all in random order; `upscaler` has loaded its sub-nets and is calibrated.
+
+    Args:
+        upscaler: what is called.
+        pairs: pictures with their ground truth.
+        each: calls for each of them.
+        done: progress.
 
     Returns:
-        Deadline and time taken in milliseconds, and the mean squared error, of each call.
+        A row a call: number of the picture, place between the two times from 0 to 1, deadline and time taken in
+        milliseconds, RGB PSNR in dB: (calls, 5).
     """
-    shortest = min(timed(lambda: interpolate(pair.lr, upscaler.scale))[1] for _ in range(9))
-    order = np.random.default_rng(0).permutation(calls)
-    results = []
-    for number in order:
-        deadline = shortest + (largest_ms - shortest) * number / max(1, calls - 1)
-        result, took = timed(partial(upscaler.upscale, pair.lr, deadline=f"{deadline:.3f}ms"))
-        results.append((float(deadline), took, _mean_squared_error(result.image, pair, upscaler.scale)))
-    return results
+    limits = []
+    for pair in pairs:
+        shortest = min(timed(partial(interpolate, pair.lr, upscaler.scale))[1] for _ in range(9))
+        largest = upscaler.planner.measured_cost.one_pass(-1, pair.lr.shape[0] * pair.lr.shape[1])
+        limits.append((shortest, largest))
+    calls = [(number, (place + 0.5) / each) for number in range(len(pairs)) for place in range(each)]
+    rows = []
+    for index in np.random.default_rng(0).permutation(len(calls)):
+        number, place = calls[index]
+        limit = limits[number][0] + place * (limits[number][1] - limits[number][0])
+        pair = pairs[number]
+        result, took = timed(partial(upscaler.upscale, pair.lr, deadline=f"{limit:.3f}ms"))
+        rows.append((number, place, limit, took, psnr(result.image, pair.hr, upscaler.scale)))
+        done(1)
+    return np.array(rows)
 
 
-def planned_error(upscaler: Upscaler, pair: Pair, ms: float) -> float:
-    """Mean squared error of a picture upscaled by a plan for so many milliseconds."""
-    return _mean_squared_error(upscaler.upscale(pair.lr, f"{ms:.3f}ms").image, pair, upscaler.scale)
-
-
-def _mean_squared_error(sr: np.ndarray, pair: Pair, scale: int) -> float:
-    error, count = squared_error(sr, pair.hr, scale)
-    return error / count
+def planned_psnr(upscaler: Upscaler, pair: Pair, ms: float) -> float:
+    """RGB PSNR in dB of a picture upscaled by a plan for so many milliseconds."""
+    return psnr(upscaler.upscale(pair.lr, f"{ms:.3f}ms").image, pair.hr, upscaler.scale)

@@ -30,6 +30,11 @@ def next_tiles(error: np.ndarray, branch_map: np.ndarray, grid: Grid, halo: int,
         return merged_cost(choices.reshape(-1, *grid.shape), grid, halo, table) <= left
 
     chosen = solve(upgrades, len(shown), fits)
+    # One sub-net everywhere needs no halo but where it is cut.
+    for branch in range(1, error.shape[1]):
+        uniform = np.where(shown < branch, branch, 0)
+        if fits(uniform[None])[0] and _total(better, uniform) < _total(better, chosen):
+            chosen = uniform
     whole = merge(chosen.reshape(grid.shape), grid, halo, table)
     pieces = []
     for branch, part in zip(whole.branch, -(-whole.box // grid.patch), strict=True):
@@ -46,6 +51,10 @@ def next_tiles(error: np.ndarray, branch_map: np.ndarray, grid: Grid, halo: int,
     gained = gain[bottom, right] - gain[top, right] - gain[bottom, left_side] + gain[top, left_side]
     order = np.argsort(-gained / np.maximum(tiles.costs(table), 1e-12), kind="stable")
     return tiles_of(tiles.branch[order], boxes[order], grid, halo)
+
+
+def _total(error: np.ndarray, branches: np.ndarray) -> float:
+    return float(error[np.arange(len(branches)), branches].sum())
 
 
 def tiles_of(branch: np.ndarray, boxes: np.ndarray, grid: Grid, halo: int) -> Tiles:

@@ -181,12 +181,17 @@ def test_the_procedure_routes_every_patch_alone(upscaler: Upscaler, photo: np.nd
     assert np.abs(sr[:, 8:32] - middle).max() <= 0.5
 
 
-def test_deadline_calls_are_spread(upscaler: Upscaler, pairs: list[Pair]) -> None:
-    """From the time of interpolation to the one that is given; each has its time and its error."""
+def test_deadline_calls_are_spread(upscaler: Upscaler, pairs: list[Pair], tmp_path: Path, monkeypatch: Any) -> None:
+    """Of every picture evenly from the time of interpolation to that of the largest sub-net; each has its time."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     upscaler.load()
-    results = np.array(deadlines(upscaler, pairs[0], 5, 20.0))
-    limits = np.sort(results[:, 0])
-    assert limits[0] < limits[-1]
-    assert limits[-1] == 20
-    assert np.allclose(np.diff(limits, 2), 0, atol=1e-6)
-    assert (results[:, 1:] > 0).all()
+    calls = deadlines(upscaler, pairs, 5)
+    for number, pair in enumerate(pairs):
+        mine = calls[calls[:, 0] == number]
+        mine = mine[np.argsort(mine[:, 1])]
+        assert np.allclose([0.1, 0.3, 0.5, 0.7, 0.9], mine[:, 1])
+        assert np.allclose(np.diff(mine[:, 2], 2), 0, atol=1e-6)
+        largest = upscaler.planner.measured_cost.one_pass(-1, pair.lr.shape[0] * pair.lr.shape[1])
+        assert mine[-1, 2] < largest < mine[-1, 2] / 0.8
+        assert (mine[:, 3:] > 0).all()
+    assert len(calls) == 5 * len(pairs)

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import platform
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -20,51 +19,79 @@ from .backends import BACKENDS, PRECISIONS, Backend, open_backend
 from .backends.base import allowed_threads
 from .cost import CostTable
 from .errors import ArtefactError, BackendError
+from .lut import EdgeTable, table_path
 from .models import ModelCard, digest
 from .stitch import interpolate
 
 log = logging.getLogger(__name__)
 
-BATCHES = ((1, 38, 38), (6, 38, 38), (1, 38, 134), (1, 70, 102), (1, 134, 134), (1, 134, 262))
+BATCHES = ((1, 38, 38), (6, 38, 38), (1, 38, 134), (1, 70, 102), (1, 134, 134))
 """Tiles that are timed: how many in a call, height and width in LR pixels. Patches with halo, alone and merged."""
-METHOD = "3"
+METHOD = "4"
 """Changes when costs are measured in another way, so that those in a cache do not count any more."""
 TYPICAL = 320 * 180
 """LR pixels of the picture by which engines are compared."""
 ROUNDS = 7
-"""How often each is timed, every time with another row, as the tiles of plans differ: an engine that prepares itself
-for each shape does so here too;"""
-LONGEST = 1.5
-"""seconds after which the tiles of one branch are not timed again; three rounds are always done."""
-PLANNING = 2
-"""Interpolations that planning takes as long as, at most."""
+"""How often each is timed, every time with another row: the tiles of plans differ, and what an engine does once for a
+shape is charged as a part of the call;"""
+LONGEST = 5.0
+"""seconds after which no further round begins; three are always done."""
+SHARE = "40%"
+"""The budget whose planning is timed."""
 
 
 def measure(card: ModelCard, backend: Backend) -> CostTable:
     """Time every branch on tiles of several sizes; takes less than ten seconds and wants an idle machine.
 
     Returns:
-        Milliseconds a call and an LR pixel that fit the medians best; planning is in those of interpolation.
+        Milliseconds a call and an LR pixel that fit the medians best. A call is charged as one with a new shape;
+        planning is in those of interpolation.
     """
     height, width = max(h for _, h, _ in BATCHES) + ROUNDS, max(w for *_, w in BATCHES)
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     canvas = np.empty((height * card.scale, width * card.scale, 3), np.uint8)
-    fits = []
-    for branch in tqdm(card.branches, desc="calibrating", unit="branch", leave=False, disable=None):
+    plan = _planning(card, backend)
 
-        def run(count: int, height: int, width: int, branch: str = branch) -> None:
-            tile = noise[:height, :width]
-            if branch == card.branches[0]:  # planning is charged with it
-                results = [interpolate(tile, card.scale) for _ in range(count * (1 + PLANNING))]
-            else:
-                results = list(backend.run(branch, np.stack([tile] * count)))
-            for result in results:  # stitching is part of the cost
-                canvas[: result.shape[0], : result.shape[1]] = result
+    def run(branch: str, count: int, height: int, width: int) -> None:
+        tiles = [noise[:height, :width]] * count
+        if branch == card.branches[0]:
+            results = [interpolate(tile, card.scale) for tile in tiles]
+            for tile in tiles:
+                plan(tile)
+        else:
+            results = list(backend.run(branch, np.stack(tiles)))
+        for result in results:  # stitching is part of the cost
+            canvas[: result.shape[0], : result.shape[1]] = result
 
-        fits.append(fit_cost(BATCHES, _median_ms(run)))
+    times = np.full((2, ROUNDS, len(card.branches), len(BATCHES)), np.nan)  # first and second call with a shape
+    begun = time.perf_counter()
+    for done in tqdm(range(-1, ROUNDS), desc="calibrating", unit="round", leave=False, disable=None):
+        if done >= 3 and time.perf_counter() - begun > LONGEST:
+            break
+        # The round before the first is not timed. All branches in turn, so that a slow moment meets them alike.
+        for number, branch in enumerate(card.branches):
+            for which, (count, rows, cols) in enumerate(BATCHES):
+                for call in (0, 1):
+                    start = time.perf_counter()
+                    run(branch, count, rows + done - ROUNDS // 2, cols)
+                    if done >= 0:
+                        times[call, done, number, which] = 1e3 * (time.perf_counter() - start)
+    first, second = np.nanmedian(times, axis=1)
+    fits = [fit_cost(BATCHES, ms) for ms in second]
+    new_shape = np.maximum(0, np.median(first - second, axis=1))
     where = f"measured on {machine()}, {backend.name} {backend.version}"
     per_call, per_pixel = np.array(fits).T
-    return CostTable("ms", card.branches, per_call, per_pixel, f"{where} {backend.precision}")
+    return CostTable("ms", card.branches, per_call + new_shape, per_pixel, f"{where} {backend.precision}")
+
+
+def _planning(card: ModelCard, backend: Backend) -> Callable[[np.ndarray], object]:
+    """Makes a plan for an LR picture, where the model has a table."""
+    from .planner import Planner  # which comes here for measured costs
+
+    if not table_path(card).exists():
+        return lambda picture: None
+    planner = Planner(card, EdgeTable.for_model(card), None, backend)
+    return lambda picture: planner.plan(picture, SHARE, None, None, None)
 
 
 def fit_cost(batches: Sequence[tuple[int, int, int]], ms: Sequence[float]) -> tuple[float, float]:
@@ -77,21 +104,6 @@ def fit_cost(batches: Sequence[tuple[int, int, int]], ms: Sequence[float]) -> tu
     tiles = np.array([(count, count * height * width) for count, height, width in batches], dtype=float)
     per_call, per_pixel = scipy.optimize.nnls(tiles / np.array(ms)[:, None], np.ones(len(tiles)))[0]
     return float(per_call), float(per_pixel)
-
-
-def _median_ms(run: Callable[[int, int, int], None]) -> list[float]:
-    """Median time of each of `BATCHES`; they are run in turn, so that a slow moment meets all of them."""
-    times: list[list[float]] = [[] for _ in BATCHES]
-    begun = time.perf_counter()
-    for done in range(-1, ROUNDS):  # the first is not timed
-        if done >= 3 and time.perf_counter() - begun > LONGEST:
-            break
-        for (count, height, width), mine in zip(BATCHES, times, strict=True):
-            start = time.perf_counter()
-            run(count, height + done - ROUNDS // 2, width)
-            if done >= 0:
-                mine.append(1e3 * (time.perf_counter() - start))
-    return [statistics.median(mine) for mine in times]
 
 
 def cached(card: ModelCard, backend: Backend) -> CostTable | None:

@@ -76,9 +76,8 @@ def measure(card: ModelCard, backend: Backend) -> CostTable:
                     run(branch, count, rows + done - ROUNDS // 2, cols)
                     if done >= 0:
                         times[call, done, number, which] = 1e3 * (time.perf_counter() - start)
-    first, second = np.nanmedian(times, axis=1)
-    fits = [fit_cost(BATCHES, ms) for ms in second]
-    new_shape = np.maximum(0, np.median(first - second, axis=1))
+    fits = [fit_cost(BATCHES, ms) for ms in np.nanmedian(times[1], axis=0)]
+    new_shape = np.maximum(0, np.nanmedian(times[0] - times[1], axis=(0, 2)))
     where = f"measured on {machine()}, {backend.name} {backend.version}"
     per_call, per_pixel = np.array(fits).T
     return CostTable("ms", card.branches, per_call + new_shape, per_pixel, f"{where} {backend.precision}")

@@ -76,6 +76,8 @@ class Upscaler:
                  cost: str | Path | CostTable | None = None,
                  progress: Callable[[int], None] | None = None) -> None:  # fmt: skip
         self.card = load_model(str(model))
+        if precision is not None and not isinstance(backend, str):
+            raise UsageError("an open engine has its precision; leave precision out")
         if backend == "auto":
             backend = open_fastest(self.card, precision)
         elif isinstance(backend, str):

@@ -87,9 +87,14 @@ def _planning(card: ModelCard, backend: Backend) -> Callable[[np.ndarray], objec
     """Makes a plan for an LR picture, where the model has a table."""
     from .planner import Planner  # which comes here for measured costs
 
-    if not table_path(card).exists():
+    try:
+        table = EdgeTable.for_model(card) if table_path(card).exists() else None
+    except ArtefactError as error:  # another one may be in use
+        log.warning("%s; planning is not charged", error)
+        table = None
+    if table is None:
         return lambda picture: None
-    planner = Planner(card, EdgeTable.for_model(card), None, backend)
+    planner = Planner(card, table, None, backend)
     return lambda picture: planner.plan(picture, SHARE, None, None, None)
 
 

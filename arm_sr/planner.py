@@ -15,7 +15,7 @@ from .models import ModelCard
 from .patches import Grid
 from .scheduler import Budget, Plan
 from .scheduler.policy import eta_rule, parse_eta
-from .scheduler.solver import join_isolated, rank_upgrades, solve
+from .scheduler.solver import join_isolated, rank_upgrades, solve, total_error
 from .scheduler.tiles import merge, merged_cost
 
 OBJECTIVES = ("mse", "psnr")
@@ -141,7 +141,7 @@ class Planner:
         if self._table is None:
             grid, everywhere = Grid(rgb.shape[0], rgb.shape[1], PATCH), None
         else:
-            grid, _, everywhere = self.predict(rgb)
+            grid, _, everywhere = self.expect(rgb)
         chosen = np.full(grid.areas.size, everywhere_branch)
         kind, requested = ("max", limit.text) if width is None else ("width", width)
         return self.finish(grid, chosen, everywhere, self.macs, kind, requested, objective)
@@ -160,10 +160,11 @@ class Planner:
         apart = np.outer(np.diff(grid.row_edges) + halo, np.diff(grid.col_edges) + halo).ravel()
 
         per_call, per_pixel = table.per_call.copy(), table.per_pixel.copy()
-        per_call[0] = per_pixel[0] = 0  # interpolation is charged once
+        per_call[0] = per_pixel[0] = 0  # interpolation is charged once,
+        once = interpolation if limit.kind == "ms" else 0.0  # and planning, which is in it, for every plan
 
         def fits(choices: np.ndarray) -> np.ndarray:
-            left = np.where(choices.all(axis=1), most, most - interpolation)
+            left = most - np.where(choices.all(axis=1), once, interpolation)
             pixel = per_pixel[choices]
             result = per_call[choices].sum(axis=1) + pixel @ apart <= left * (1 - 1e-9)
             unknown = (~result & (pixel @ areas <= left * (1 + 1e-9))).nonzero()[0]
@@ -172,15 +173,15 @@ class Planner:
                 result[unknown] = merged_cost(maps, grid, self.card.halo, table) <= left[unknown]
             return result
 
-        each = np.outer(areas, table.per_pixel)
+        each = np.outer(areas, per_pixel)
         up_from = _up_from(table, grid.patch**2, (grid.patch + halo) ** 2)
         upgrades = join_isolated(rank_upgrades(error, each), error, each, grid.shape, up_from)
         chosen = solve(upgrades, len(areas), fits)
         # One sub-net everywhere needs no halo, and is often the best that fits a large budget.
         for branch in range(1, len(self.card.branches)):
             uniform = np.full(len(areas), branch)
-            within = table.one_pass(branch, int(areas.sum())) <= most
-            if within and _total(error, uniform) < _total(error, chosen):
+            within = table.one_pass(branch, int(areas.sum())) + once <= most
+            if within and total_error(error, uniform) < total_error(error, chosen):
                 chosen = uniform
         note = ""
         if not chosen.any() and interpolation > most:
@@ -197,7 +198,7 @@ class Planner:
         tiles = merge(branch_map, grid, self.card.halo, table)
         areas = grid.areas.ravel()
         pixels = int(areas.sum())
-        interpolation = table.one_pass(0, pixels) if (branches == 0).any() else 0.0
+        interpolation = table.one_pass(0, pixels) if kind == "ms" or (branches == 0).any() else 0.0
         return Plan(
             model=self.card.name,
             model_sha256=self.card.sha256,
@@ -214,7 +215,7 @@ class Planner:
             unit=table.unit,
             macs=tiles.cost(self.macs),
             macs_largest=self.macs.one_pass(-1, pixels),
-            predicted_mse=None if mse is None else _total(mse * areas[:, None], branches) / pixels,
+            predicted_mse=None if mse is None else total_error(mse * areas[:, None], branches) / pixels,
             note=note,
         )
 
@@ -224,9 +225,5 @@ def _up_from(table: CostTable, patch: int, tile: int) -> np.ndarray:
     (branches,). `patch` and `tile` are LR pixels without and with halo."""
     alone, along = table.per_call + table.per_pixel * tile, table.per_pixel * patch
     alone[0] = 0  # the interpolation is there anyway
-    return np.array([np.append(alone[:branch] >= price, True).argmax() for branch, price in enumerate(along)])
-
-
-def _total(error: np.ndarray, branches: np.ndarray) -> float:
-    """Sum of error (patches, branches) over the chosen branches (patches,)."""
-    return float(error[np.arange(len(branches)), branches].sum())
+    lowest = [np.append(alone[:branch] >= price, True).argmax() for branch, price in enumerate(along)]
+    return np.maximum.accumulate(lowest)

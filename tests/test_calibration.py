@@ -2,14 +2,15 @@
 
 import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from arm_sr import UsageError
-from arm_sr.backends import PRECISIONS
+from arm_sr import UsageError, calibration
+from arm_sr.backends import PRECISIONS, open_backend
 from arm_sr.calibration import BATCHES, _ranking_path, calibrate_all, fastest, fit_cost, open_fastest
 from arm_sr.models import ModelCard
 
@@ -43,6 +44,45 @@ def card(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> M
     """Of the small model, with an empty cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return ModelCard.load(tiny_model)
+
+
+class Machine:
+    """A clock, an engine and a planner in one: time passes as they say."""
+
+    name, version, precision, cost = "made up", "1", "fp32", None
+
+    def __init__(self, card: ModelCard) -> None:
+        self.card, self.now, self.seen = card, 0.0, set()
+
+    def run(self, branch: str, batch: np.ndarray) -> np.ndarray:
+        count, height, width, _ = batch.shape
+        self.now += count * (0.5 + 0.002 * height * width) + (0 if (branch, batch.shape) in self.seen else 3)
+        self.seen.add((branch, batch.shape))
+        return np.zeros((count, self.card.scale * height, self.card.scale * width, 3), np.uint8)
+
+    def plan(self, picture: np.ndarray) -> None:
+        self.now += 2 + 0.0005 * picture.shape[0] * picture.shape[1]
+
+
+def test_a_call_is_charged_with_its_new_shape_and_interpolation_with_planning(card, monkeypatch):
+    """To the millisecond, on a clock that only they move."""
+    machine = Machine(card)
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: machine.now / 1e3)
+    monkeypatch.setattr(calibration, "_planning", lambda card, backend: machine.plan)
+    table = calibration.measure(card, machine)
+    assert [2, 3.5, 3.5] == pytest.approx(table.per_call.tolist(), rel=0.01)
+    assert [0.0005, 0.002, 0.002] == pytest.approx(table.per_pixel.tolist(), rel=0.01)
+
+
+def test_planning_is_timed_where_there_is_a_table(card, tmp_path, caplog):
+    """A damaged one, which --lut may replace, is told."""
+    card = ModelCard.load(shutil.copytree(card.folder, tmp_path / "copy"))
+    backend = open_backend("onnxruntime", card)
+    picture = np.zeros((40, 40, 3), np.uint8)
+    assert "share" == calibration._planning(card, backend)(picture).kind
+    (card.folder / "lut.json").write_text("{}")
+    assert calibration._planning(card, backend)(picture) is None
+    assert "lut.json" in caplog.text
 
 
 def rank(card: ModelCard, *engines: tuple[str, str]) -> None:

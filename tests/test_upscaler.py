@@ -82,8 +82,8 @@ def test_larger_budgets_never_predict_worse(
     image = picture(height, width, seed)
     _, psnr, _ = upscaler.planner.expect(image)
     values = []
-    for percent in range(2, 101, 7):
-        plan = upscaler.plan(image, f"{percent}%", objective=objective)
+    for budget in (*(f"{percent}%" for percent in range(2, 101, 7)), "max"):
+        plan = upscaler.plan(image, budget, objective=objective)
         if objective == "mse":
             assert plan.predicted_mse is not None
             values.append(-plan.predicted_mse)
@@ -112,8 +112,8 @@ def test_extreme_shapes_work_within_every_budget(tiny_model: Path, shape: tuple[
 
 
 def test_what_a_patch_is_expected_to_hold_is_what_its_neighbours_hold(tiny_model: Path) -> None:
-    """A flat patch among detailed ones is expected to gain more than one in a flat picture; a dearer branch is never
-    expected to be worse; alone in the picture a patch is what the table says, but for that."""
+    """A flat patch among detailed ones is expected to have a larger error than in a flat picture; a dearer branch is
+    never expected to be worse; alone in the picture a patch is what the table says, but for that."""
     planner = upscaler_of(str(tiny_model)).planner
     side = planner.table.patch
     noise = np.random.default_rng(1).integers(0, 256, (3 * side, 3 * side, 3), dtype=np.uint8)
@@ -150,7 +150,7 @@ def test_routed_picture_matches_the_passes_it_is_cut_from(photo: np.ndarray) -> 
     """Away from seams an interpolated patch is interpolation itself; in the rest the picture hardly differs."""
     upscaler = upscaler_of("plain-x4")
     image = np.ascontiguousarray(photo[:200, :230])
-    result = upscaler.upscale(image, "50%")
+    result = upscaler.upscale(image, "15%")
     passes = [upscaler.upscale(image, width=name).image.astype(int) for name in upscaler.branches]
     labels = np.repeat(np.repeat(result.plan.branch_map, 32, axis=0)[:200], 32, axis=1)[:, :230]
     labels = labels.repeat(4, axis=0).repeat(4, axis=1)
@@ -280,13 +280,14 @@ def test_etas_move_from_the_cheapest_to_the_best(photo: np.ndarray) -> None:
 def test_time_budgets_use_the_given_costs(photo: np.ndarray, tmp_path: Path) -> None:
     """With --cost, milliseconds and shares count that table; a dearer largest sub-net buys fewer patches."""
     card = upscaler_of("plain-x4").card
-    per_pixel = np.array([1e-6, 1e-4, 2e-4, 3e-4, 4e-4])
-    CostTable("ms", card.branches, np.full(5, 0.05), per_pixel, "made up").save(tmp_path / "cost.json")
+    per_pixel = np.array([1e-6, 1e-4, 2e-4, 4e-4])
+    CostTable("ms", card.branches, np.full(4, 0.05), per_pixel, "made up").save(tmp_path / "cost.json")
     upscaler = Upscaler("plain-x4", cost=tmp_path / "cost.json")
     image = photo[200:400, 200:400]
     for budget, limit in (("8ms", 8.0), ("50%", 0.5 * (0.05 + 4e-4 * 200 * 200))):
         plan = upscaler.plan(image, budget)
-        recount = 0.05 + 1e-6 * 200 * 200 if not plan.branch_map.all() else 0.0
+        once = plan.kind == "ms" or not plan.branch_map.all()  # planning is charged with interpolation
+        recount = 0.05 + 1e-6 * 200 * 200 if once else 0.0
         computed = zip(plan.tiles.branch, plan.tiles.computed_pixels, strict=True)
         recount += sum(0.05 + per_pixel[branch] * pixels for branch, pixels in computed)
         assert pytest.approx(recount) == plan.cost

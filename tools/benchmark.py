@@ -18,6 +18,7 @@ import json
 import multiprocessing
 import statistics
 from collections.abc import Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def main() -> None:
         command.add_argument("-m", "--model", default="plain-x4", help="name or directory of the model")
         command.add_argument("--backend", nargs="+", default=["auto"], metavar="NAME[:PRECISION]", help="engines")
         command.add_argument("--threads", type=int, nargs="+", help="how many (default: all; scaling: 1 and all)")
-        command.add_argument("--repeats", type=int, default=9, help="timed rounds (default %(default)s)")
+        if run is not deadline:
+            command.add_argument("--repeats", type=int, default=9, help="timed rounds (default %(default)s)")
         command.add_argument("--json", type=Path, help="write the figures here too")
     add = commands.choices["curve"].add_argument
     add("-o", "--output", type=Path, help="write curve.json and curve.png into this folder")
@@ -82,20 +84,23 @@ def main() -> None:
     add = commands.choices["deadline"].add_argument
     add("--calls", type=int, default=1000, help="about how many, half of them under load (default %(default)s)")
     args = parser.parse_args()
+    if "repeats" in args and args.repeats < 1:
+        raise UsageError(f"--repeats must be at least 1, not {args.repeats}")
     counts = checked_threads(args.threads) if args.threads else []
-    if args.run is scaling or not counts:
-        runs = [args.run(args)]
-    else:
-        runs = [with_threads(count, args.run, args) for count in counts]
-    text = (json.dumps(runs, indent=2) + "\n").encode()
-    if args.json:
-        write_bytes(args.json, text)
+    files = [args.json] if args.json else []
     if args.run is curve and args.output:
+        import_module("matplotlib")  # that it is missing is better known before hours of timing
         args.output.mkdir(parents=True, exist_ok=True)
+        files.append(args.output / "curve.json")
+    runs = []
+    for count in counts if counts and args.run is not scaling else [0]:
+        runs.append(with_threads(count, args.run, args) if count else args.run(args))
+        for file in files:
+            write_bytes(file, (json.dumps(runs, indent=2) + "\n").encode())
+    if args.run is curve and args.output:
         titles = [f"{run['model']} on {run['pictures']} pictures of {run['data']}, {run['machine']}" for run in runs]
         panels = [(title, run["rows"]) for title, run in zip(titles, runs, strict=True)]
         write_bytes(args.output / "curve.png", plot(panels))
-        write_bytes(args.output / "curve.json", text)
 
 
 def engines_of(args: argparse.Namespace) -> list[Engine]:
@@ -117,7 +122,8 @@ def told(args: argparse.Namespace, engines: Iterable[Engine], pairs: list[Pair],
     about: dict[str, Any] = {"model": load_model(args.model).name, "machine": machine()}
     if pairs:
         about |= {"data": args.data.name, "pictures": len(pairs)}
-    about |= {"repeats": args.repeats, "engines": [f"{e.name} {e.backend.version} {e.precision}" for e in engines]}
+    about |= {"repeats": args.repeats} if "repeats" in args else {}
+    about |= {"engines": [f"{e.name} {e.backend.version} {e.precision}" for e in engines]}
     shown = {**about, "engines": ", ".join(about["engines"])}
     print("; ".join(f"{key} {value}" for key, value in shown.items()), flush=True)
     return {**about, "threads": allowed_threads(), **figures}
@@ -215,13 +221,14 @@ def deadline(args: argparse.Namespace) -> dict[str, Any]:
         upscaler.load()
         calibrate(upscaler.card, upscaler.backend)
         for load in ("idle", "one core taken"):
-            other = multiprocessing.Process(target=_busy, daemon=True)
-            if load != "idle":
-                other.start()
-            with tqdm(total=each * len(pairs), desc=load, unit="call") as bar:
-                calls = deadlines(upscaler, pairs, each, bar.update)
-            if load != "idle":
+            other = multiprocessing.Process(target=_nothing if load == "idle" else _busy, daemon=True)
+            other.start()
+            try:
+                with tqdm(total=each * len(pairs), desc=load, unit="call") as bar:
+                    calls = deadlines(upscaler, pairs, each, bar.update)
+            finally:
                 other.terminate()
+                other.join()
             late, tenth = calls[:, 3] - calls[:, 2], (10 * calls[:, 1]).astype(int)
             means = [float(calls[tenth == part, 4].mean()) for part in range(10)]
             rows.append({"engine": str(engine), "load": load, "calls": len(calls), "psnr": means,
@@ -241,6 +248,10 @@ def deadline(args: argparse.Namespace) -> dict[str, Any]:
                     f"{(gain >= 0).mean():.0%} of the calls at least as good"
                 )
     return told(args, engines, pairs, rows=rows)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _busy() -> None:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from ..backends.base import allowed_threads
-from ..errors import BackendError, UsageError
+from ..errors import ArmSRError, BackendError, UsageError
 from .arms import Arm
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def peak_rss(arm: Arm, lr: np.ndarray) -> float | None:
     `arm`; None where the system does not tell, or kills it."""
     try:
         return in_fresh_process(_peak_after, arm, lr)
-    except BackendError as error:
+    except (ArmSRError, MemoryError) as error:
         log.warning("peak memory of %s %s %s is not known: %s", arm.engine, arm.rule, arm.value, error)
         return None
 

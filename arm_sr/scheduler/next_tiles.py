@@ -4,7 +4,7 @@ import numpy as np
 
 from ..cost import CostTable
 from ..patches import Grid
-from .solver import rank_upgrades, solve
+from .solver import rank_upgrades, solve, total_error
 from .tiles import Tiles, halves, merge, merged_cost
 
 
@@ -24,7 +24,9 @@ def next_tiles(error: np.ndarray, branch_map: np.ndarray, grid: Grid, halo: int,
     shown = branch_map.ravel()
     now = error[np.arange(len(shown)), shown]
     better = np.where(np.arange(error.shape[1]) > shown[:, None], error, now[:, None])
-    upgrades = rank_upgrades(better, np.outer(grid.areas, table.per_pixel))
+    per_pixel = table.per_pixel.copy()
+    per_pixel[0] = 0  # the interpolated picture is there
+    upgrades = rank_upgrades(better, np.outer(grid.areas, per_pixel))
 
     def fits(choices: np.ndarray) -> np.ndarray:
         return merged_cost(choices.reshape(-1, *grid.shape), grid, halo, table) <= left
@@ -33,7 +35,7 @@ def next_tiles(error: np.ndarray, branch_map: np.ndarray, grid: Grid, halo: int,
     # One sub-net everywhere needs no halo but where it is cut.
     for branch in range(1, error.shape[1]):
         uniform = np.where(shown < branch, branch, 0)
-        if fits(uniform[None])[0] and _total(better, uniform) < _total(better, chosen):
+        if fits(uniform[None])[0] and total_error(better, uniform) < total_error(better, chosen):
             chosen = uniform
     whole = merge(chosen.reshape(grid.shape), grid, halo, table)
     pieces = []
@@ -50,11 +52,8 @@ def next_tiles(error: np.ndarray, branch_map: np.ndarray, grid: Grid, halo: int,
     top, left_side, bottom, right = boxes.T
     gained = gain[bottom, right] - gain[top, right] - gain[bottom, left_side] + gain[top, left_side]
     order = np.argsort(-gained / np.maximum(tiles.costs(table), 1e-12), kind="stable")
+    order = order[gained[order] > 0]  # part of one sub-net everywhere may be no better
     return tiles_of(tiles.branch[order], boxes[order], grid, halo)
-
-
-def _total(error: np.ndarray, branches: np.ndarray) -> float:
-    return float(error[np.arange(len(branches)), branches].sum())
 
 
 def tiles_of(branch: np.ndarray, boxes: np.ndarray, grid: Grid, halo: int) -> Tiles:

@@ -2,9 +2,9 @@
 
 Every patch climbs the lower convex hull of (cost, error) over its branches. The upgrades of all patches,
 sorted by gain for cost, are the solutions of the Lagrangian for every multiplier, each one upgrade after the
-other; the budget decides how far to go. Patches that would stand alone are moved in that list to where their
-neighbours are. What a prefix of it really costs is known only after its patches are merged into tiles, so the
-prefix is searched for by its merged cost. What is left is spent on cheaper upgrades further down the list.
+other; the budget decides how far to go. Upgrades of patches that would stand alone are moved in that list to where
+those of their neighbours are. What a prefix of it really costs is known only after its patches are merged into
+tiles, so the prefix is searched for by its merged cost. What is left is spent on cheaper upgrades further down.
 
 A larger budget never predicts a worse picture: the search over a fixed list of nested choices ends later or
 at the same place when the limit is larger, and the leftovers together never gain more than the next
@@ -20,7 +20,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Upgrades:
-    """Steps from one branch to a dearer and better one, the most worthwhile first."""
+    """Steps from one branch to a dearer and better one, in the order in which a growing budget takes them.
+
+    The steps of a patch follow each other: each begins where the one before it ended.
+    """
 
     patch: np.ndarray
     """Which patch: (steps,)."""
@@ -82,7 +85,10 @@ def join_isolated(upgrades: Upgrades, error: np.ndarray, cost: np.ndarray, shape
         upgrades: from `rank_upgrades`.
         error, cost: as given to it, but no error may be larger than that of the branch before: (patches, branches).
         shape: rows and columns of patches.
-        up_from: for every branch the lowest one from which going up to it is cheaper than a tile: (branches,).
+        up_from: for every branch the lowest one from which going up to it is cheaper than a tile, rising: (branches,).
+
+    Returns:
+        Steps of one branch each, no longer by gain for cost.
     """
     patches, branches = error.shape
     never = len(upgrades.patch)
@@ -107,6 +113,11 @@ def _neighbours(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     inner = np.maximum(np.minimum(above, below), np.minimum(left, right))
     outer = np.minimum(np.maximum(above, below), np.maximum(left, right))
     return np.minimum(inner, outer), np.maximum(inner, outer)
+
+
+def total_error(error: np.ndarray, branches: np.ndarray) -> float:
+    """Sum of error (patches, branches) over the chosen branches (patches,)."""
+    return float(error[np.arange(len(branches)), branches].sum())
 
 
 @lru_cache(maxsize=64)

@@ -353,18 +353,25 @@ def maps(draw):
 
 KEEP = np.arange(4)
 """Going up is never cheaper."""
+UP_FROM = st.sampled_from([KEEP, *map(np.array, ([0, 1, 1, 2], [0, 0, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0]))])
 
 
 @few
-@given(maps(), st.floats(0, 1))
-def test_a_patch_above_three_of_its_neighbours_goes_down_to_the_second_highest(problem, share):
-    """The same as lowering them in the choice that the list makes, wherever it is cut between two places."""
+@given(maps(), st.floats(0, 1), UP_FROM)
+def test_patches_join_their_neighbours(problem, share, up_from):
+    """The same as lowering those above three of their neighbours in the choice that the list makes, wherever it is cut,
+    and then raising those below three of them as far as that is cheaper."""
     error, cost, shape = problem
     upgrades = rank_upgrades(error, cost)
     count = int(share * len(upgrades.patch))
     before = choice(upgrades, count, len(error)).reshape(shape)
-    expected = [min(before[where], alone(before, where)[2]) for where in np.ndindex(*shape)]
-    joined = join_isolated(upgrades, error, cost, shape, KEEP)
+    lowered, expected = np.zeros(shape, int), []
+    for where in np.ndindex(*shape):
+        lowered[where] = min(before[where], alone(before, where)[2])
+    for where in np.ndindex(*shape):
+        own, three = lowered[where], alone(lowered, where)[1]
+        expected.append(max(b for b in range(4) if b <= own or (b <= three and up_from[b] <= own)))
+    joined = join_isolated(upgrades, error, cost, shape, up_from)
     choices = [choice(joined, taken, len(error)).tolist() for taken in range(len(joined.patch) + 1)]
     gained = [total(error, np.array(branches)) for branches in choices]
     assert total(error, np.array(expected)) in gained
@@ -384,13 +391,30 @@ def test_a_hole_goes_up_only_from_the_branch_from_which_that_is_cheaper():
 
 
 @few
-@given(maps())
-def test_joining_leaves_nothing_out(problem):
-    """With the whole list every patch still has its least error, unless it stands alone."""
+@given(maps(), UP_FROM)
+def test_the_steps_of_joined_patches_follow_each_other(problem, up_from):
+    """Each begins where the one before it ended, and gains."""
     error, cost, shape = problem
-    joined = join_isolated(rank_upgrades(error, cost), error, cost, shape, KEEP)
+    joined = join_isolated(rank_upgrades(error, cost), error, cost, shape, up_from)
     assert np.all(joined.gain > 0)
-    for patch in range(len(error)):
-        assert np.all(np.diff(joined.branch[joined.patch == patch]) > 0)
-    if len(set(map(tuple, error))) == 1:
-        assert choice(joined, len(joined.patch), len(error)).tolist() == np.argmin(error, axis=1).tolist()
+    at = np.zeros(len(error), int)
+    for patch, branch, gain in zip(joined.patch, joined.branch, joined.gain, strict=True):
+        assert branch > at[patch]
+        assert gain == error[patch, at[patch]] - error[patch, branch]
+        at[patch] = branch
+
+
+@few
+@given(pictures(), st.lists(st.floats(0, 2), min_size=2, max_size=8), UP_FROM)
+def test_joined_patches_keep_to_limits_that_larger_ones_never_lose(picture, shares, up_from):
+    """As without joining: within every limit, and never a larger error for a larger one."""
+    picture.error = np.minimum.accumulate(picture.error, axis=1)
+    cost = np.outer(picture.areas, picture.table.per_pixel)
+    upgrades = rank_upgrades(picture.error, cost)
+    picture.upgrades = join_isolated(upgrades, picture.error, cost, picture.grid.shape, up_from)
+    limits = [share * picture.table.one_pass(-1, int(picture.areas.sum())) for share in sorted(shares)]
+    chosen = [picture.solve(limit) for limit in limits]
+    errors = [total(picture.error, branches) for branches in chosen]
+    assert sorted(errors, reverse=True) == errors
+    for branches, limit in zip(chosen, limits, strict=True):
+        assert not branches.any() or picture.cost(branches) <= limit

@@ -17,7 +17,8 @@ import argparse
 import json
 import multiprocessing
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -221,14 +222,9 @@ def deadline(args: argparse.Namespace) -> dict[str, Any]:
         upscaler.load()
         calibrate(upscaler.card, upscaler.backend)
         for load in ("idle", "one core taken"):
-            other = multiprocessing.Process(target=_nothing if load == "idle" else _busy, daemon=True)
-            other.start()
-            try:
-                with tqdm(total=each * len(pairs), desc=load, unit="call") as bar:
-                    calls = deadlines(upscaler, pairs, each, bar.update)
-            finally:
-                other.terminate()
-                other.join()
+            taken = nullcontext() if load == "idle" else one_core_taken()
+            with taken, tqdm(total=each * len(pairs), desc=load, unit="call") as bar:
+                calls = deadlines(upscaler, pairs, each, bar.update)
             late, tenth = calls[:, 3] - calls[:, 2], (10 * calls[:, 1]).astype(int)
             means = [float(calls[tenth == part, 4].mean()) for part in range(10)]
             rows.append({"engine": str(engine), "load": load, "calls": len(calls), "psnr": means,
@@ -250,8 +246,16 @@ def deadline(args: argparse.Namespace) -> dict[str, Any]:
     return told(args, engines, pairs, rows=rows)
 
 
-def _nothing() -> None:
-    pass
+@contextmanager
+def one_core_taken() -> Iterator[None]:
+    """Another process computes without end in the meantime."""
+    other = multiprocessing.Process(target=_busy, daemon=True)
+    other.start()
+    try:
+        yield
+    finally:
+        other.terminate()
+        other.join()
 
 
 def _busy() -> None:

@@ -115,15 +115,15 @@ def _neighbours(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.minimum(inner, outer), np.maximum(inner, outer)
 
 
-def total_error(error: np.ndarray, branches: np.ndarray) -> float:
-    """Sum of error (patches, branches) over the chosen branches (patches,)."""
-    return float(error[np.arange(len(branches)), branches].sum())
-
-
 @lru_cache(maxsize=64)
 def _clamped(length: int, by: int) -> np.ndarray:
     """The indices of an axis moved `by`, those beyond its ends at the ends."""
     return np.clip(np.arange(length) + by, 0, length - 1)
+
+
+def total_error(error: np.ndarray, branches: np.ndarray) -> float:
+    """Sum of error (patches, branches) over the chosen branches (patches,)."""
+    return float(error[np.arange(len(branches)), branches].sum())
 
 
 def solve(upgrades: Upgrades, patches: int, fits: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

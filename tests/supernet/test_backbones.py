@@ -303,6 +303,9 @@ def test_plain_is_a_sequence_of_convolutions_and_the_repeated_picture(width, dep
     with torch.no_grad():
         for mine, wide in zip(reference.parameters(), weights[: 2 + 2 * depth] + weights[-2:], strict=True):
             mine.copy_(wide[tuple(slice(size) for size in mine.shape)])
+        # PixelShuffle wants the sub-pixels of a colour together, the net has the colours of a sub-pixel together.
+        for mine in reference[-2].parameters():
+            mine.copy_(mine.clone().unflatten(0, (scale**2, 3)).transpose(0, 1).flatten(0, 1))
 
     expected = reference(x) + F.interpolate(x, scale_factor=scale, mode="nearest")
 

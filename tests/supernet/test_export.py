@@ -31,7 +31,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     torch.manual_seed(3)
     net = build(RECIPE.backbone, RECIPE.scale, RECIPE.subnets)
     with torch.no_grad():
-        for p in net.tail.parameters():
+        for p in (net.tail.weight, *(p for p in net.parameters() if p.ndim == 1)):
             p.normal_(std=0.03)
     return net, write_checkpoint(net, RECIPE, SOURCES, tmp_path_factory.mktemp("runs") / "new" / "export-x2")
 
@@ -143,8 +143,10 @@ def test_values_beyond_8_bits_are_clipped():
     """To 0 and 255, and the others rounded, before the cast that would wrap and cut them."""
 
     class Fixed(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.tensor([-0.5, 1.6 / 255, 300.0]).reshape(1, 3, 1, 1)
+        scale = 1
+
+        def sub_pixels(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.tensor([-0.5, 1.6 / 255, 300.0]).reshape(1, 1, 3, 1, 1)
 
     assert EightBit(Fixed())(torch.zeros(1, 1, 1, 3, dtype=torch.uint8)).flatten().tolist() == [0, 2, 255]
 
@@ -162,6 +164,16 @@ def test_the_onnx_interface_is_uint8_nhwc_of_any_size(checkpoint, name):
         assert len(tensor.shape.dim) == 4
         assert all(dim.dim_param and not dim.dim_value for dim in tensor.shape.dim[:3])
     assert model.graph.input[0].type.tensor_type.shape.dim[3].dim_value == 3
+
+
+@pytest.mark.parametrize("name", SUBNETS)
+def test_every_convolution_has_constant_weights(checkpoint, name):
+    """Engines arrange those beforehand; weights that are cut at run time took half as long again."""
+    graph = onnx.load_from_string(checkpoint[1].subnet_bytes(name)).graph
+    constant = {weight.name for weight in graph.initializer}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert len(convolutions) == SUBNETS[name][1] + 2
+    assert {source for node in convolutions for source in node.input[1:]} <= constant
 
 
 @pytest.mark.parametrize("offset", [0, 1000, -1])

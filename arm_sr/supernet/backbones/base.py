@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import ArtefactError
@@ -23,8 +24,7 @@ class Supernet(nn.Module):
     """A slimmable super-resolution network: one set of weights, several sub-nets.
 
     A subclass is built from `scale` and `subnets`, hands both to this constructor, sets `receptive_radius`,
-    and defines `grow`, `revive` and `forward(x, width, depth)` on RGB tensors (N, 3, H, W) in 0..1 giving
-    (N, 3, scale * H, scale * W), not clipped. Every layer with weights is a `USConv2d` or `USConvTranspose2d`.
+    and defines `grow`, `revive` and `sub_pixels`. Every layer with weights is a `USConv2d` or `USConvTranspose2d`.
     """
 
     receptive_radius: int
@@ -42,8 +42,14 @@ class Supernet(nn.Module):
         """Body layers of the supernet."""
 
     def forward(self, x: Tensor, width: int | None = None, depth: int | None = None) -> Tensor:
-        """Upscale `x` with the leading `width` channels and `depth` body layers (default: all)."""
-        raise TypeError(f"{type(self).__name__} does not define forward")
+        """Upscale RGB in 0..1, (N, 3, H, W), with the leading `width` channels and `depth` body layers (default: all):
+        (N, 3, scale * H, scale * W), not clipped."""
+        return F.pixel_shuffle(self.sub_pixels(x, width, depth).transpose(1, 2).flatten(1, 2), self.scale)
+
+    def sub_pixels(self, x: Tensor, width: int | None = None, depth: int | None = None) -> Tensor:
+        """As `forward`, the scale * scale pixels in the place of an LR pixel not yet arranged:
+        (N, scale * scale, 3, H, W), row by row."""
+        raise TypeError(f"{type(self).__name__} does not define sub_pixels")
 
     def grow(self, depth: int) -> None:
         """Make the body layers after the first `depth` the identity, so that a shallow net that was trained grows

@@ -1,7 +1,7 @@
 """`plain`: 3x3 convolutions with ReLU and an anchor residual.
 
-The anchor (each LR pixel repeated scale^2 times before PixelShuffle, which is nearest-neighbour
-interpolation) is from Du et al., "Anchor-based plain net for mobile image super-resolution" (ABPN), 2021.
+The anchor (the LR pixel added to each of its scale^2 sub-pixels, which is nearest-neighbour interpolation) is from
+Du et al., "Anchor-based plain net for mobile image super-resolution" (ABPN), 2021.
 """
 
 from collections.abc import Mapping
@@ -31,13 +31,13 @@ class Plain(Supernet):
         nn.init.normal_(self.tail.weight, std=1e-3)
         nn.init.constant_(self.tail.get_parameter("bias"), 0)
 
-    def forward(self, x: Tensor, width: int | None = None, depth: int | None = None) -> Tensor:
-        """See `Supernet.forward`."""
+    def sub_pixels(self, x: Tensor, width: int | None = None, depth: int | None = None) -> Tensor:
+        """See `Supernet.sub_pixels`."""
         features = F.relu(self.head(x, width))
         for conv in self.body[:depth]:
             features = F.relu(conv(features, width))
-        anchor = x.repeat_interleave(self.scale**2, dim=1)
-        return F.pixel_shuffle(self.tail(features) + anchor, self.scale)
+        n, _, h, w = x.shape
+        return self.tail(features).reshape(n, -1, 3, h, w) + x[:, None]
 
     def grow(self, depth: int) -> None:
         """See `Supernet.grow`; ReLU lets the identity through."""

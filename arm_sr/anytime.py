@@ -5,6 +5,7 @@ into tiles short enough to stop between them, and run by predicted gain for cost
 clock: on a machine that is slower than its costs say, or whose costs were never measured, the rest is planned anew.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -17,11 +18,11 @@ from .scheduler.next_tiles import next_tiles, tiles_of
 from .scheduler.tiles import Tiles, seams
 from .stitch import paste, soften_seams
 
-SHARE = 1 / 6
+SHARE = 1 / 2
 """A tile takes at most this share of the time that remains,"""
 STEP_MS = 50.0
-"""and at most this long, so that callers who show the picture on the way see it improve."""
-SAFETY = 1.5
+"""and no longer than this where the picture is shown on the way, which shall be seen to improve."""
+SAFETY = 1.15
 """A tile is begun when the time that remains is this many times what it should take."""
 FIRST_MS = 5.0
 """Without measured costs the first tile, a single patch in the cheapest sub-net, is begun when so much time remains."""
@@ -42,16 +43,20 @@ class Anytime:
         backend: engine with the sub-nets.
         branches: their names, interpolation first.
         halo: LR pixels around a tile.
+        pace: how many times its costs in milliseconds the machine took of late.
+        step_ms: what a tile may take at most.
         progress: called with the LR pixels of each finished tile.
     """
 
     def __init__(self, rgb: np.ndarray, sr: np.ndarray, grid: Grid, error: np.ndarray, table: CostTable,
-                 backend: Backend, branches: tuple[str, ...], halo: int,
+                 backend: Backend, branches: tuple[str, ...], halo: int, pace: float = 1.0, step_ms: float = math.inf,
                  progress: Callable[[int], None] | None = None) -> None:  # fmt: skip
         self._progress = progress
         self._rgb, self._sr, self._error, self._table, self._halo = rgb, sr, error, table, halo
         self._backend, self._branches, self._scale = backend, branches, sr.shape[0] // rgb.shape[0]
-        self._pace = 1.0 if table.unit == "ms" else None  # milliseconds for each unit of cost
+        self.pace = pace if table.unit == "ms" else None
+        """Milliseconds for each unit of cost, None as long as they are not known."""
+        self._step_ms = step_ms
         self._planning = 0.0  # seconds that the last plan took to make
         self._owner = np.zeros(grid.shape, dtype=np.int64)  # number of the tile that a patch shows
         self.grid = grid
@@ -67,35 +72,36 @@ class Anytime:
         """Improve the picture tile by tile, as long as another ends before `until` (seconds of `perf_counter`, or
         infinity); yields after each."""
         while True:
-            planned, begun = self._pace, False
+            planned, begun = self.pace, False
             started = time.perf_counter()
-            if started + self._planning >= until:
+            if started + 2 * self._planning >= until:
                 return
             tiles = self._next(until)
             self._planning = time.perf_counter() - started
             for number, cost in enumerate(tiles.costs(self._table)):
                 left = 1e3 * (until - time.perf_counter())
-                if left < (FIRST_MS if self._pace is None else SAFETY * self._pace * cost):
-                    break
+                if left < (FIRST_MS if self.pace is None else SAFETY * self.pace * cost):
+                    continue  # a later one may be shorter
                 self._run(tiles, number, float(cost))
                 begun = True
                 yield
-                if planned is None or self._pace is None or self._pace > SLOWER * planned:
+                if planned is None or self.pace is None or self.pace > SLOWER * planned:
                     break
             if not begun:
                 return
 
     def _next(self, until: float) -> Tiles:
         """What to run in the time that remains, the most worthwhile tile first."""
-        if self._pace is None:  # the cheapest sub-net on the patch that gains most from it
+        if self.pace is None:  # the cheapest sub-net on the patch that gains most from it
             gain = self._error[:, :1] - self._error
             branch = int((gain > 0).any(axis=0).argmax())
             row, col = divmod(int(gain[:, branch].argmax()), self.grid.shape[1])
             box = np.array([[row, col, row + 1, col + 1]])[: 1 if branch else 0]
             return tiles_of(np.full(len(box), branch), box, self.grid, self._halo)
-        left = max(0.0, 1e3 * (until - time.perf_counter())) / self._pace
-        longest = min(SHARE * left, STEP_MS / self._pace)
-        return next_tiles(self._error, self.branch_map, self.grid, self._halo, self._table, left, longest)
+        left = max(0.0, 1e3 * (until - time.perf_counter()))
+        longest = min(SHARE * left, self._step_ms)
+        limits = (left / self.pace, longest / self.pace)
+        return next_tiles(self._error, self.branch_map, self.grid, self._halo, self._table, *limits)
 
     def _run(self, tiles: Tiles, number: int, cost: float) -> None:
         branch, box, around = int(tiles.branch[number]), tiles.box[number], tiles.outer[number]
@@ -104,11 +110,11 @@ class Anytime:
         result = self._backend.run(self._branches[branch], batch)[0]
         took = 1e3 * (time.perf_counter() - begun)
         paste(self._sr, result, box * self._scale, around * self._scale)
-        pace = took / cost if cost else self._pace or 0.0
-        if self._pace is None:
-            self._pace = pace or None
+        pace = took / cost if cost else self.pace or 0.0
+        if self.pace is None:
+            self.pace = pace or None
         else:  # slower is believed at once, but one hiccup does not stop the rest; faster by and by
-            self._pace = min(pace, 2 * self._pace) if pace > self._pace else 0.7 * self._pace + 0.3 * pace
+            self.pace = min(pace, 2 * self.pace) if pace > self.pace else 0.7 * self.pace + 0.3 * pace
         self.infer_ms += took
         self.pixels[branch] += batch.shape[1] * batch.shape[2]
         if self._progress:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .anytime import Anytime
+from .anytime import STEP_MS, Anytime
 from .backends import Backend, open_backend
 from .calibration import open_fastest
 from .channels import check_image, engine_picture, restore
@@ -26,7 +26,7 @@ from .scheduler import Budget, Plan
 from .scheduler.budget import parse_deadline
 from .stitch import LARGEST, Rendering, interpolate
 
-END_MS = 2.0
+END_MS = 0.5
 """Milliseconds that a deadline keeps for making the plan of what was done."""
 STRIP = 256
 """LR rows of a strip,"""
@@ -90,6 +90,7 @@ class Upscaler:
         self.planner = Planner(self.card, table, given_cost, self.backend)
         self.progress = progress
         self._radius = max(subnet.receptive_radius for subnet in self.card.subnets.values())
+        self._pace = 1.0  # how many times its measured costs the machine took in the last calls with a deadline
         self._ready = {0}  # numbers of the branches that are loaded
 
     @property
@@ -209,7 +210,10 @@ class Upscaler:
             error = mse * grid.areas.reshape(-1, 1) if objective == "mse" else -psnr
             missing = [number for number in range(len(self.branches)) if number not in self._ready]
             error[:, missing] = error[:, :1]
-        run = Anytime(rgb, sr, grid, error, table, self.backend, self.branches, self.card.halo, self.progress)
+        step_ms = STEP_MS if on_the_way else math.inf
+        run = Anytime(
+            rgb, sr, grid, error, table, self.backend, self.branches, self.card.halo, self._pace, step_ms, self.progress
+        )
         note = "" if table.unit == "ms" else "never calibrated on this machine: paced by its own tiles"
 
         def result() -> Result:
@@ -227,6 +231,8 @@ class Upscaler:
                 so_far, shown_at = result(), time.perf_counter()
                 yield so_far
                 away += time.perf_counter() - shown_at
+        if table.unit == "ms" and run.pace:  # halfway, so that one slow moment is soon forgotten
+            self._pace = math.sqrt(self._pace * run.pace)
         if not on_the_way:
             yield result()
 

@@ -33,10 +33,9 @@ def next_tiles(error: np.ndarray, branch_map: np.ndarray, grid: Grid, halo: int,
 
     chosen = solve(upgrades, len(shown), fits)
     # One sub-net everywhere needs no halo but where it is cut.
-    for branch in range(1, error.shape[1]):
-        uniform = np.where(shown < branch, branch, 0)
-        if fits(uniform[None])[0] and total_error(better, uniform) < total_error(better, chosen):
-            chosen = uniform
+    numbers = np.arange(1, error.shape[1])[:, None]
+    uniform = np.where(shown < numbers, numbers, 0)
+    chosen = min((chosen, *uniform[fits(uniform)]), key=lambda choice: total_error(better, choice))
     whole = merge(chosen.reshape(grid.shape), grid, halo, table)
     pieces = []
     for branch, part in zip(whole.branch, -(-whole.box // grid.patch), strict=True):

@@ -144,7 +144,8 @@ def solve(upgrades: Upgrades, patches: int, fits: Callable[[np.ndarray], np.ndar
 
     def climb(base: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, int]:
         """The longest prefix of `steps` that fits, applied to `base`, and its length."""
-        taken = _longest_prefix(len(steps), lambda counts: fits(apply(base, steps, counts)))
+        probes = max(PROBES, PROBED // patches)
+        taken = _longest_prefix(len(steps), lambda counts: fits(apply(base, steps, counts)), probes)
         return apply(base, steps, np.array([taken]))[0], taken
 
     branch_count = int(upgrades.branch.max(initial=0)) + 1
@@ -164,18 +165,20 @@ def solve(upgrades: Upgrades, patches: int, fits: Callable[[np.ndarray], np.ndar
 
 
 PROBES = 7
-"""Lengths that are tried at once; asking about many costs little more than about one."""
+"""Lengths that are tried at once; asking about many costs little more than about one,"""
+PROBED = 1000
+"""and of small pictures about more, as long as that is so many patches together."""
 
 
-def _longest_prefix(length: int, fits: Callable[[np.ndarray], np.ndarray]) -> int:
-    """How many of `length` steps fit, by narrowing down between `PROBES` lengths at a time; 0 is taken to fit.
+def _longest_prefix(length: int, fits: Callable[[np.ndarray], np.ndarray], probes_at_once: int) -> int:
+    """How many of `length` steps fit, by narrowing down between so many lengths at a time; 0 is taken to fit.
 
     `fits` answers for several ascending lengths. Also where it is not monotone, a more generous `fits` never
     gives a smaller number: it is always the longest of the probes that counts.
     """
     low, high = 0, length
     while low < high:
-        count = min(PROBES, high - low)
+        count = min(probes_at_once, high - low)
         probes = low + np.arange(1, count + 1) * (high - low) // count
         fitting = fits(probes).nonzero()[0]
         place = fitting[-1] + 1 if len(fitting) else 0

@@ -16,12 +16,12 @@ from .cost import CostTable
 from .patches import Grid
 from .scheduler.next_tiles import next_tiles, tiles_of
 from .scheduler.tiles import Tiles, seams
-from .stitch import paste, soften_seams
+from .stitch import LARGEST, paste, soften_seams
 
 SHARE = 1 / 2
 """A tile takes at most this share of the time that remains,"""
 STEP_MS = 50.0
-"""and no longer than this where the picture is shown on the way, which shall be seen to improve."""
+"""and where the picture is shown on the way at most this long, so that it is seen to improve."""
 SAFETY = 1.15
 """A tile is begun when the time that remains is this many times what it should take."""
 FIRST_MS = 5.0
@@ -43,18 +43,18 @@ class Anytime:
         backend: engine with the sub-nets.
         branches: their names, interpolation first.
         halo: LR pixels around a tile.
-        pace: how many times its costs in milliseconds the machine took of late.
-        step_ms: what a tile may take at most.
+        pace: milliseconds that the machine took of late for a unit of cost; None where that is not known.
+        step_ms: what a tile may take at most, unless it is a single patch.
         progress: called with the LR pixels of each finished tile.
     """
 
     def __init__(self, rgb: np.ndarray, sr: np.ndarray, grid: Grid, error: np.ndarray, table: CostTable,
-                 backend: Backend, branches: tuple[str, ...], halo: int, pace: float = 1.0, step_ms: float = math.inf,
-                 progress: Callable[[int], None] | None = None) -> None:  # fmt: skip
+                 backend: Backend, branches: tuple[str, ...], halo: int, pace: float | None,
+                 step_ms: float = math.inf, progress: Callable[[int], None] | None = None) -> None:  # fmt: skip
         self._progress = progress
         self._rgb, self._sr, self._error, self._table, self._halo = rgb, sr, error, table, halo
         self._backend, self._branches, self._scale = backend, branches, sr.shape[0] // rgb.shape[0]
-        self.pace = pace if table.unit == "ms" else None
+        self.pace = pace
         """Milliseconds for each unit of cost, None as long as they are not known."""
         self._step_ms = step_ms
         self._planning = 0.0  # seconds that the last plan took to make
@@ -101,7 +101,7 @@ class Anytime:
         left = max(0.0, 1e3 * (until - time.perf_counter()))
         longest = min(SHARE * left, self._step_ms)
         limits = (left / self.pace, longest / self.pace)
-        return next_tiles(self._error, self.branch_map, self.grid, self._halo, self._table, *limits)
+        return next_tiles(self._error, self.branch_map, self.grid, self._halo, self._table, *limits, LARGEST)
 
     def _run(self, tiles: Tiles, number: int, cost: float) -> None:
         branch, box, around = int(tiles.branch[number]), tiles.box[number], tiles.outer[number]
@@ -128,3 +128,16 @@ class Anytime:
         sr = self._sr.copy()
         soften_seams(sr, seams(self._owner, self.grid, self._scale))
         return sr
+
+
+def next_pace(before: float | None, after: float | None, unit: str, ran: bool) -> float | None:
+    """The pace to begin another picture with, from that before and after a picture.
+
+    A slower machine is believed at once, a faster one halfway. Where nothing `ran`, nothing was learned: then a pace of
+    costs in milliseconds goes back towards 1, so that more is ventured by and by, and others are forgotten.
+    """
+    if not ran:
+        return math.sqrt(before) if unit == "ms" and before is not None else None
+    if before is None or after is None or after >= before:
+        return after
+    return math.sqrt(before * after)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .anytime import STEP_MS, Anytime
+from .anytime import STEP_MS, Anytime, next_pace
 from .backends import Backend, open_backend
 from .calibration import open_fastest
 from .channels import check_image, engine_picture, restore
@@ -90,7 +90,8 @@ class Upscaler:
         self.planner = Planner(self.card, table, given_cost, self.backend)
         self.progress = progress
         self._radius = max(subnet.receptive_radius for subnet in self.card.subnets.values())
-        self._pace = 1.0  # how many times its measured costs the machine took in the last calls with a deadline
+        # Milliseconds that a unit of cost took in the last calls with a deadline; nothing is known of MACs at first.
+        self._pace: dict[str, float | None] = {"ms": 1.0, "MAC": None}
         self._ready = {0}  # numbers of the branches that are loaded
 
     @property
@@ -211,8 +212,9 @@ class Upscaler:
             missing = [number for number in range(len(self.branches)) if number not in self._ready]
             error[:, missing] = error[:, :1]
         step_ms = STEP_MS if on_the_way else math.inf
+        pace = self._pace[table.unit]
         run = Anytime(
-            rgb, sr, grid, error, table, self.backend, self.branches, self.card.halo, self._pace, step_ms, self.progress
+            rgb, sr, grid, error, table, self.backend, self.branches, self.card.halo, pace, step_ms, self.progress
         )
         note = "" if table.unit == "ms" else "never calibrated on this machine: paced by its own tiles"
 
@@ -226,13 +228,14 @@ class Upscaler:
             time_ms |= {"plan": total - sum(time_ms.values()), "total": total}
             return self._result(picture, shown, run.pixels, time_ms)
 
-        for _ in chain([None], () if hopeless else run.run(until)):
-            if on_the_way:
-                so_far, shown_at = result(), time.perf_counter()
-                yield so_far
-                away += time.perf_counter() - shown_at
-        if table.unit == "ms" and run.pace:  # halfway, so that one slow moment is soon forgotten
-            self._pace = math.sqrt(self._pace * run.pace)
+        try:
+            for _ in chain([None], () if hopeless else run.run(until)):
+                if on_the_way:
+                    so_far, shown_at = result(), time.perf_counter()
+                    yield so_far
+                    away += time.perf_counter() - shown_at
+        finally:  # whoever looks on may have seen enough
+            self._pace[table.unit] = next_pace(pace, run.pace, table.unit, ran=bool(run.pixels.any()))
         if not on_the_way:
             yield result()
 

@@ -32,8 +32,8 @@ METHOD = "5"
 TYPICAL = 320 * 180
 """LR pixels of the picture by which engines are compared."""
 ROUNDS = 7
-"""How often each is timed, every time with another row: the tiles of plans differ, and what an engine does once for a
-shape is charged as a part of the call;"""
+"""How often each is timed, every time with a row less: the tiles of plans differ, and what an engine does once for a
+shape is charged as a part of the call. The largest come first, because memory that grows would be timed too;"""
 LONGEST = 5.0
 """seconds after which no further round begins; three are always done."""
 SHARE = "40%"

@@ -9,7 +9,7 @@ from .tiles import Tiles, halves, merge, merged_cost
 
 
 def next_tiles(error: np.ndarray, branch_map: np.ndarray, grid: Grid, halo: int, table: CostTable, left: float,
-               longest: float) -> Tiles:  # fmt: skip
+               longest: float, largest: int) -> Tiles:  # fmt: skip
     """The tiles that improve a picture most for `left`, the one with most gain for its cost first.
 
     Args:
@@ -20,6 +20,7 @@ def next_tiles(error: np.ndarray, branch_map: np.ndarray, grid: Grid, halo: int,
         table: what a tile costs.
         left: what all tiles together may cost, before long ones are cut.
         longest: what one tile may cost, unless it is a single patch.
+        largest: LR pixels that one tile may have with its halo, likewise.
     """
     shown = branch_map.ravel()
     now = error[np.arange(len(shown)), shown]
@@ -41,7 +42,8 @@ def next_tiles(error: np.ndarray, branch_map: np.ndarray, grid: Grid, halo: int,
     for branch, part in zip(whole.branch, -(-whole.box // grid.patch), strict=True):
 
         def short(box: np.ndarray, branch: int = branch) -> bool:
-            return tiles_of(np.array([branch]), box[None], grid, halo).cost(table) <= longest
+            tile = tiles_of(np.array([branch]), box[None], grid, halo)
+            return tile.cost(table) <= longest and tile.computed_pixels[0] <= largest
 
         pieces += [(branch, box) for box in halves(part, short)]
     boxes = np.array([box for _, box in pieces], dtype=np.int64).reshape(-1, 4)

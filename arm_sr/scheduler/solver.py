@@ -167,7 +167,7 @@ def solve(upgrades: Upgrades, patches: int, fits: Callable[[np.ndarray], np.ndar
 PROBES = 7
 """Lengths that are tried at once; asking about many costs little more than about one,"""
 PROBED = 1000
-"""and of small pictures about more, as long as that is so many patches together."""
+"""and for small pictures as many more as make so many patches together."""
 
 
 def _longest_prefix(length: int, fits: Callable[[np.ndarray], np.ndarray], probes_at_once: int) -> int:

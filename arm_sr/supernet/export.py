@@ -36,7 +36,7 @@ class EightBit(nn.Module):
         scale = self.net.scale
         blocks = self.net.sub_pixels(pictures.permute(0, 3, 1, 2).float() / 255).reshape(n, -1, h, w)
         # Rounded before they are arranged, and arranged by rows of 3 * scale bytes: a third of the time of a narrow
-        # sub-net goes where float planes are shuffled one value at a time.
+        # sub-net would go into shuffling float planes one value at a time.
         rows: Tensor = Quantise.apply(blocks.permute(0, 2, 3, 1))  # type: ignore[no-untyped-call]
         rows = rows.reshape(n, h, w, scale, 3 * scale).permute(0, 1, 3, 2, 4)
         return rows.reshape(n, h * scale, w * scale, 3)
@@ -45,15 +45,17 @@ class EightBit(nn.Module):
 class Quantise(torch.autograd.Function):
     """0..1 to 0..255, clipped and rounded; one operator in ONNX, where the parts would be passes of their own."""
 
+    STEP = torch.tensor(1 / 255)
+
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         """uint8 of the shape of `x`."""
-        return (x * 255).clamp(0, 255).round().to(torch.uint8)
+        return (x / Quantise.STEP.to(x.device)).clamp(0, 255).round().to(torch.uint8)
 
     @staticmethod
     def symbolic(g: Any, x: Any) -> Any:
         """The same as ONNX has it."""
-        step = g.op("Constant", value_t=torch.tensor(1 / 255))
+        step = g.op("Constant", value_t=Quantise.STEP)
         zero = g.op("Constant", value_t=torch.tensor(0, dtype=torch.uint8))
         return g.op("QuantizeLinear", x, step, zero)
 
@@ -66,7 +68,7 @@ def onnx_bytes(subnet: Supernet) -> bytes:
         # The newer exporter needs onnxscript and writes a larger graph for these few operators.
         warnings.simplefilter("ignore", DeprecationWarning)
         # The number of channels is constant, whatever the tracer thinks of a comparison with it.
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        warnings.filterwarnings("ignore", "Converting a tensor to a Python boolean", module=r"arm_sr\.supernet\.layers")
         torch.onnx.export(
             EightBit(subnet).eval(),
             (torch.zeros(1, 8, 8, 3, dtype=torch.uint8),),

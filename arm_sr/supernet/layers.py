@@ -32,6 +32,8 @@ class USConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, out_channels: int | None = None) -> Tensor:  # type: ignore[override]
         """Map `x` (N, C, H, W), C at most `in_channels`, to `out_channels` (default: all) channels."""
+        if x.shape[1] == self.in_channels and out_channels in (None, self.out_channels):
+            return super().forward(x)
         weight = self.weight[: x.shape[1], :out_channels]
         bias = None if self.bias is None else self.bias[:out_channels]
         return F.conv_transpose2d(

@@ -34,7 +34,7 @@ def test_tiles_are_worth_it_and_affordable(routed, table, halo, share, piece, se
     left = share * table.one_pass(3, int(grid.areas.sum()))
     piece *= left if left else 1.0
 
-    tiles = next_tiles(error, shown, grid, halo, table, left, piece)
+    tiles = next_tiles(error, shown, grid, halo, table, left, piece, 1 << 20)
 
     costs, gained = tiles.costs(table), gains(tiles, error, shown, grid)
     assert np.isfinite(piece) or costs.sum() <= left
@@ -52,7 +52,7 @@ def test_a_patch_that_is_good_already_is_left_alone():
     """It shows the branch with the least error; its neighbour does not."""
     error = np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
     table = make_cost([0, 0, 0], [0, 1, 2])
-    tiles = next_tiles(error, np.array([[2, 1]]), Grid(4, 8, 4), 0, table, np.inf, np.inf)
+    tiles = next_tiles(error, np.array([[2, 1]]), Grid(4, 8, 4), 0, table, np.inf, np.inf, 1 << 20)
     assert ([2], [[0, 4, 4, 8]]) == (tiles.branch.tolist(), tiles.box.tolist())
 
 
@@ -61,7 +61,7 @@ def test_an_upgrade_pays_for_the_whole_patch():
     error = np.array([[3.0, 2.0, 1.0]])
     table = make_cost([0, 0, 0], [0, 1, 2])
     for left, branches in ((31.0, []), (32.0, [2])):
-        tiles = next_tiles(error, np.array([[1]]), Grid(4, 4, 4), 0, table, left, np.inf)
+        tiles = next_tiles(error, np.array([[1]]), Grid(4, 4, 4), 0, table, left, np.inf, 1 << 20)
         assert branches == tiles.branch.tolist()
 
 
@@ -69,5 +69,5 @@ def test_a_branch_that_gains_nothing_is_not_run():
     """Such as one that is not ready, which is given the error of interpolation."""
     error = np.array([[3.0, 2.0, 3.0], [3.0, 2.0, 3.0]])
     table = make_cost([0, 0, 0], [0, 1, 2])
-    tiles = next_tiles(error, np.array([[0, 0]]), Grid(4, 8, 4), 0, table, np.inf, np.inf)
+    tiles = next_tiles(error, np.array([[0, 0]]), Grid(4, 8, 4), 0, table, np.inf, np.inf, 1 << 20)
     assert [1] == tiles.branch.tolist()

@@ -230,8 +230,9 @@ def test_fits_is_asked_a_few_times(problem, share):
 
     upgrades = rank_upgrades(error, cost)
     solve(upgrades, len(error), fits)
-    assert len(calls) <= 2 * math.log(len(upgrades.patch) + 1, PROBES) + 2
-    assert all(1 <= count <= max(PROBES, PROBED // len(error)) for count in calls)
+    most = max(PROBES, PROBED // len(error))
+    assert len(calls) <= 2 * math.log(len(upgrades.patch) + 1, most) + 2
+    assert all(1 <= count <= most for count in calls)
 
 
 def test_a_large_picture_asks_a_few_times_too():

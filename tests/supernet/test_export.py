@@ -15,7 +15,7 @@ import torch
 from arm_sr.errors import ArtefactError
 from arm_sr.models import ModelCard
 from arm_sr.supernet.backbones import Supernet, build
-from arm_sr.supernet.export import EightBit, write_checkpoint
+from arm_sr.supernet.export import EightBit, onnx_bytes, write_checkpoint
 from arm_sr.training.config import Recipe, Stage
 
 SUBNETS = {"w4": (4, 1), "w8": (8, 2)}
@@ -142,13 +142,18 @@ def test_the_sub_nets_give_different_pictures(checkpoint, photo):
 def test_values_beyond_8_bits_are_clipped():
     """To 0 and 255, and the others rounded, before the cast that would wrap and cut them."""
 
-    class Fixed(torch.nn.Module):
+    class Steep(torch.nn.Module):
         scale = 1
 
         def sub_pixels(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.tensor([-0.5, 1.6 / 255, 300.0]).reshape(1, 1, 3, 1, 1)
+            return 2.3 * x[:, None] - 0.9
 
-    assert EightBit(Fixed())(torch.zeros(1, 1, 1, 3, dtype=torch.uint8)).flatten().tolist() == [0, 2, 255]
+    levels = np.arange(256, dtype=np.uint8)[None, None, :, None].repeat(3, axis=3)
+    expected = np.clip(np.rint(2.3 * levels.astype(float) - 0.9 * 255), 0, 255)
+    session = onnxruntime.InferenceSession(onnx_bytes(Steep()), providers=["CPUExecutionProvider"])
+    for sr in (EightBit(Steep())(torch.from_numpy(levels)).numpy(), session.run(None, {"lr": levels})[0]):
+        assert levels_apart(expected.astype(np.uint8), sr) <= 1
+        assert {0, 255} <= set(sr.ravel().tolist()) and len(np.unique(sr)) > 100
 
 
 @pytest.mark.parametrize("name", SUBNETS)

@@ -137,14 +137,11 @@ class Planner:
         if width is None and limit.kind != "max":
             grid, psnr, mse = self.expect(rgb)
             return self._within(limit, objective, grid, psnr, mse)
-        # One branch everywhere needs no prediction, but tells one where there is a table.
-        if self._table is None:
-            grid, everywhere = Grid(rgb.shape[0], rgb.shape[1], PATCH), None
-        else:
-            grid, _, everywhere = self.expect(rgb)
+        # One branch everywhere needs no prediction, which would take a hundredth of the time of a narrow sub-net.
+        grid = Grid(rgb.shape[0], rgb.shape[1], PATCH if self._table is None else self._table.patch)
         chosen = np.full(grid.areas.size, everywhere_branch)
         kind, requested = ("max", limit.text) if width is None else ("width", width)
-        return self.finish(grid, chosen, everywhere, self.macs, kind, requested, objective)
+        return self.finish(grid, chosen, None, self.macs, kind, requested, objective)
 
     def _within(self, limit: Budget, objective: str, grid: Grid, psnr: np.ndarray, mse: np.ndarray) -> Plan:
         """The plan that spends `limit` best."""
@@ -178,11 +175,12 @@ class Planner:
         upgrades = join_isolated(rank_upgrades(error, each), error, each, grid.shape, up_from)
         chosen = solve(upgrades, len(areas), fits)
         # One sub-net everywhere needs no halo, and is often the best that fits a large budget.
+        least = min(error[:, 0].sum(), total_error(error, chosen))
         for branch in range(1, len(self.card.branches)):
             uniform = np.full(len(areas), branch)
             within = table.one_pass(branch, int(areas.sum())) + once <= most
-            if within and total_error(error, uniform) < total_error(error, chosen):
-                chosen = uniform
+            if within and total_error(error, uniform) < least:
+                chosen, least = uniform, total_error(error, uniform)
         note = ""
         if not chosen.any() and interpolation > most:
             note = (

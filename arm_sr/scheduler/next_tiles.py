@@ -36,7 +36,8 @@ def next_tiles(error: np.ndarray, branch_map: np.ndarray, grid: Grid, halo: int,
     # One sub-net everywhere needs no halo but where it is cut.
     numbers = np.arange(1, error.shape[1])[:, None]
     uniform = np.where(shown < numbers, numbers, 0)
-    chosen = min((chosen, *uniform[fits(uniform)]), key=lambda choice: total_error(better, choice))
+    better_ones = [choice for choice in uniform[fits(uniform)] if total_error(better, choice) < now.sum()]
+    chosen = min((chosen, *better_ones), key=lambda choice: total_error(better, choice))
     whole = merge(chosen.reshape(grid.shape), grid, halo, table)
     pieces = []
     for branch, part in zip(whole.branch, -(-whole.box // grid.patch), strict=True):

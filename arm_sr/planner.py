@@ -15,7 +15,7 @@ from .models import ModelCard
 from .patches import Grid
 from .scheduler import Budget, Plan
 from .scheduler.policy import eta_rule, parse_eta
-from .scheduler.solver import join_isolated, rank_upgrades, solve, total_error
+from .scheduler.solver import join_isolated, or_everywhere, rank_upgrades, solve, total_error
 from .scheduler.tiles import merge, merged_cost
 
 OBJECTIVES = ("mse", "psnr")
@@ -173,14 +173,9 @@ class Planner:
         each = np.outer(areas, per_pixel)
         up_from = _up_from(table, grid.patch**2, (grid.patch + halo) ** 2)
         upgrades = join_isolated(rank_upgrades(error, each), error, each, grid.shape, up_from)
-        chosen = solve(upgrades, len(areas), fits)
-        # One sub-net everywhere needs no halo, and is often the best that fits a large budget.
-        least = min(error[:, 0].sum(), total_error(error, chosen))
-        for branch in range(1, len(self.card.branches)):
-            uniform = np.full(len(areas), branch)
-            within = table.one_pass(branch, int(areas.sum())) + once <= most
-            if within and total_error(error, uniform) < least:
-                chosen, least = uniform, total_error(error, uniform)
+        passes = [table.one_pass(branch, int(areas.sum())) + once for branch in range(1, len(self.card.branches))]
+        everywhere = [np.full(len(areas), branch) for branch, cost in enumerate(passes, 1) if cost <= most]
+        chosen = or_everywhere(error, solve(upgrades, len(areas), fits), everywhere)
         note = ""
         if not chosen.any() and interpolation > most:
             note = (

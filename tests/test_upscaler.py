@@ -82,8 +82,8 @@ def test_larger_budgets_never_predict_worse(
     image = picture(height, width, seed)
     _, psnr, _ = upscaler.planner.expect(image)
     values = []
-    for budget in (f"{percent}%" for percent in range(2, 101, 7)):
-        plan = upscaler.plan(image, budget, objective=objective)
+    for percent in range(2, 101, 7):
+        plan = upscaler.plan(image, f"{percent}%", objective=objective)
         if objective == "mse":
             assert plan.predicted_mse is not None
             values.append(-plan.predicted_mse)

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..cost import CostTable
 from ..patches import Grid
-from .solver import rank_upgrades, solve, total_error
+from .solver import or_everywhere, rank_upgrades, solve
 from .tiles import Tiles, halves, merge, merged_cost
 
 
@@ -32,12 +32,9 @@ def next_tiles(error: np.ndarray, branch_map: np.ndarray, grid: Grid, halo: int,
     def fits(choices: np.ndarray) -> np.ndarray:
         return merged_cost(choices.reshape(-1, *grid.shape), grid, halo, table) <= left
 
-    chosen = solve(upgrades, len(shown), fits)
-    # One sub-net everywhere needs no halo but where it is cut.
     numbers = np.arange(1, error.shape[1])[:, None]
     uniform = np.where(shown < numbers, numbers, 0)
-    better_ones = [choice for choice in uniform[fits(uniform)] if total_error(better, choice) < now.sum()]
-    chosen = min((chosen, *better_ones), key=lambda choice: total_error(better, choice))
+    chosen = or_everywhere(better, solve(upgrades, len(shown), fits), uniform[fits(uniform)])
     whole = merge(chosen.reshape(grid.shape), grid, halo, table)
     pieces = []
     for branch, part in zip(whole.branch, -(-whole.box // grid.patch), strict=True):

@@ -11,7 +11,7 @@ at the same place when the limit is larger, and the leftovers together never gai
 upgrade of the list would.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -133,6 +133,14 @@ def total_error(error: np.ndarray, branches: np.ndarray) -> float:
     total = float(error[np.arange(len(branches)), branches].sum())
     everywhere = branches[0] > 0 and bool((branches == branches[0]).all())
     return total if everywhere or total < 0 else (1 + MIXED) * total
+
+
+def or_everywhere(error: np.ndarray, chosen: np.ndarray, everywhere: Iterable[np.ndarray]) -> np.ndarray:
+    """`chosen`, or that of the choices with one sub-net `everywhere` whose predicted error is less than of `chosen`, of
+    branch 0 everywhere, and least: (patches,). A sub-net needs no halo there, and is often best for a large budget."""
+    nothing = error[:, 0].sum()
+    better = (choice for choice in everywhere if total_error(error, choice) < nothing)
+    return min((chosen, *better), key=lambda choice: total_error(error, choice))
 
 
 def solve(upgrades: Upgrades, patches: int, fits: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

@@ -20,7 +20,7 @@ class USConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor, out_channels: int | None = None) -> Tensor:
         """Convolve `x` (N, C, H, W), C at most `in_channels`, into `out_channels` (default: all) channels."""
-        if x.shape[1] == self.in_channels and out_channels in (None, self.out_channels):
+        if _whole(self, x, out_channels):
             return super().forward(x)
         weight = self.weight[:out_channels, : x.shape[1]]
         bias = None if self.bias is None else self.bias[:out_channels]
@@ -32,13 +32,18 @@ class USConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, out_channels: int | None = None) -> Tensor:  # type: ignore[override]
         """Map `x` (N, C, H, W), C at most `in_channels`, to `out_channels` (default: all) channels."""
-        if x.shape[1] == self.in_channels and out_channels in (None, self.out_channels):
+        if _whole(self, x, out_channels):
             return super().forward(x)
         weight = self.weight[: x.shape[1], :out_channels]
         bias = None if self.bias is None else self.bias[:out_channels]
         return F.conv_transpose2d(
             x, weight, bias, self.stride, self.padding, self.output_padding, dilation=self.dilation  # type: ignore[arg-type]
         )
+
+
+def _whole(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor, out_channels: int | None) -> bool:
+    """Whether `layer` is called at its full size."""
+    return x.shape[1] == layer.in_channels and out_channels in (None, layer.out_channels)
 
 
 def leading(tensor: Tensor, shape: torch.Size) -> Tensor:

@@ -142,6 +142,18 @@ def test_the_sub_nets_give_different_pictures(checkpoint, photo):
 def test_values_beyond_8_bits_are_clipped():
     """To 0 and 255, and the others rounded, before the cast that would wrap and cut them."""
 
+    class Fixed(torch.nn.Module):
+        scale = 1
+
+        def sub_pixels(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.tensor([-0.5, 1.6 / 255, 300.0]).reshape(1, 1, 3, 1, 1)
+
+    assert EightBit(Fixed())(torch.zeros(1, 1, 1, 3, dtype=torch.uint8)).flatten().tolist() == [0, 2, 255]
+
+
+def test_engines_clip_and_round_alike():
+    """From one end of the levels to the other, in torch and as exported."""
+
     class Steep(torch.nn.Module):
         scale = 1
 

@@ -56,6 +56,7 @@ class Rendering:
         `whole` by rounding only."""
         plan, scale = self._plan, self._plan.scale
         seams = list(plan.seams())
+        lying, upright = ([(after, piece) for axis, after, piece in seams if axis == across] for across in (0, 1))
         edges = plan.grid.row_edges[:: max(1, height // plan.grid.patch)]
         edges = np.unique(np.append(edges, plan.grid.height))
         held = np.zeros((0, plan.grid.width * scale, 3), np.uint8)  # the last row still meets the next strip's first
@@ -63,11 +64,11 @@ class Rendering:
             rows = np.concatenate([held, self._rows(first, end)])
             top = scale * first - len(held)
             inside = range(top + 1, scale * end)
-            soften_seams(rows, [(0, after - top, seam) for axis, after, seam in seams if axis == 0 and after in inside])
+            soften_seams(rows, [(0, after - top, piece) for after, piece in lying if after in inside])
             keep = len(rows) if end == plan.grid.height else len(rows) - 1
             held, rows = rows[keep:].copy(), rows[:keep]
-            span = slice(top, top + keep)
-            soften_seams(rows, [(1, after, seam[span]) for axis, after, seam in seams if axis == 1])
+            parts = ((after, np.clip([piece.start - top, piece.stop - top], 0, keep)) for after, piece in upright)
+            soften_seams(rows, [(1, after, slice(*part)) for after, part in parts])
             yield rows
 
     def _rows(self, first: int, end: int) -> np.ndarray:
@@ -133,16 +134,16 @@ SEAM_SHARE = 5 / 32
 """How far the pixels on either side of a seam move towards each other, as a share of the step between them."""
 
 
-def soften_seams(sr: np.ndarray, seams: Iterable[tuple[int, int, np.ndarray]]) -> None:
+def soften_seams(sr: np.ndarray, seams: Iterable[tuple[int, int, slice]]) -> None:
     """Reduce, in place, the step across the borders between tiles: uint8 RGB, (scale * H, scale * W, 3).
 
     The tiles on either side were computed by different branches or from different context. PixelShuffle leaves a
     larger step at every border of LR pixels than within them; at a seam the difference between the tiles adds to
     it and would show as a line.
     """
-    for axis, after, seam in seams:
+    for axis, after, piece in seams:
         lines = np.moveaxis(sr, axis, 0)
-        pair = lines[after - 1 : after + 1, seam].astype(np.int16)
-        move = np.rint((pair[1] - pair[0]) * SEAM_SHARE).astype(np.int16)
-        lines[after - 1, seam] = pair[0] + move
-        lines[after, seam] = pair[1] - move
+        first, second = lines[after - 1, piece], lines[after, piece]
+        move = np.rint((second.astype(np.float32) - first) * SEAM_SHARE)
+        np.add(first, move, out=first, casting="unsafe")
+        np.subtract(second, move, out=second, casting="unsafe")

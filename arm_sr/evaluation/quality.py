@@ -106,8 +106,8 @@ def seam_step(sr: np.ndarray, plan: Plan) -> tuple[float, int]:
     pixels along the borders.
     """
     across, inside = [], []
-    for axis, after, seam in plan.seams():
-        beside = np.moveaxis(sr, axis, 0)[after - 2 : after + 2, seam].astype(np.float64)
+    for axis, after, piece in plan.seams():
+        beside = np.moveaxis(sr, axis, 0)[after - 2 : after + 2, piece].astype(np.float64)
         before, at, behind = np.abs(np.diff(beside, axis=0)).reshape(3, beside.shape[1], -1).mean(axis=2)
         across.append(at)
         inside.append((before + behind) / 2)

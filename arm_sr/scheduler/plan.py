@@ -68,7 +68,7 @@ class Plan:
         numbers = np.bincount(self.branch_map.ravel(), minlength=len(self.branches))
         return dict(zip(self.branches, numbers.tolist(), strict=True))
 
-    def seams(self) -> Iterator[tuple[int, int, np.ndarray]]:
+    def seams(self) -> Iterator[tuple[int, int, slice]]:
         """Where pixels belong to different tiles than their neighbours, as `tiles.seams` gives it."""
         owner = np.zeros(self.grid.shape, dtype=np.int64)
         for number, (top, left, bottom, right) in enumerate(-(-self.tiles.box // self.grid.patch), start=1):

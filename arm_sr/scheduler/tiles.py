@@ -44,19 +44,18 @@ class Tiles:
         return float(np.sum(self.costs(table)))
 
 
-def seams(owner: np.ndarray, grid: Grid, scale: int) -> Iterator[tuple[int, int, np.ndarray]]:
+def seams(owner: np.ndarray, grid: Grid, scale: int) -> Iterator[tuple[int, int, slice]]:
     """Where pixels of the upscaled picture belong to different tiles than their neighbours.
 
-    `owner` has the number of the tile of every patch: (rows, cols). For every line of the grid with a seam there is
-    the axis that it crosses (0: rows), the first pixel after it along that axis, and which pixels along the line it
-    separates: bool, (scale * W,) or (scale * H,).
+    `owner` has the number of the tile of every patch: (rows, cols). For every unbroken piece of a seam there is the
+    axis that it crosses (0: rows), the first pixel after it along that axis, and from which pixel to which it goes.
     """
     for axis, (across, along) in enumerate(((grid.row_edges, grid.col_edges), (grid.col_edges, grid.row_edges))):
-        owners, lengths = np.moveaxis(owner, axis, 0), scale * np.diff(along)
-        for line in range(1, len(owners)):
-            seam = owners[line - 1] != owners[line]
-            if seam.any():
-                yield axis, int(scale * across[line]), np.repeat(seam, lengths)
+        owners = np.moveaxis(owner, axis, 0)
+        changes = np.diff(owners[1:] != owners[:-1], prepend=False, append=False, axis=1)
+        line, end = changes.nonzero()
+        pieces = zip(scale * across[line[::2] + 1], scale * along[end[::2]], scale * along[end[1::2]], strict=True)
+        yield from ((axis, int(after), slice(int(first), int(last))) for after, first, last in pieces)
 
 
 def halves(box: np.ndarray, fits: Callable[[np.ndarray], bool]) -> Iterator[np.ndarray]:

@@ -24,7 +24,7 @@ class Stage:
     steps: int
     """Optimiser steps."""
     learning_rate: float = 2e-3
-    """Of Adam at the start; falls to zero along a cosine."""
+    """At the start; falls to zero along a cosine."""
     sampling: Sampling = field(default_factory=Sampling)
     """Which sub-nets a step trains."""
     loss: str = "l1"
@@ -52,7 +52,7 @@ class Stage:
 
 
 _KINDS: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("name", "backbone", "precision"), str),
+    **dict.fromkeys(("name", "backbone", "precision", "optimiser"), str),
     **dict.fromkeys(("scale", "batch", "patch", "warmup", "seed", "validate_every"), int),
     **dict.fromkeys(("clip", "ema"), (int, float)),
     "subnets": dict,
@@ -82,6 +82,8 @@ class Recipe:
     """Side of a crop in LR pixels."""
     warmup: int = 500
     """Steps over which the learning rate of a stage rises to its value; without it the ReLUs of a plain net die."""
+    optimiser: str = "muon"
+    """`muon` (see `training.muon`) or `adam`."""
     clip: float = 0.1
     """Largest norm of the gradient."""
     ema: float = 0.999
@@ -125,6 +127,8 @@ class Recipe:
         deepest = max(depth for _, depth in shapes)
         if any(stage.revive and stage.depth is not None and stage.depth < deepest for stage in self.stages):
             raise ArtefactError("recipe: revive needs the whole depth; what is added later must begin as the identity")
+        if self.optimiser not in ("muon", "adam"):
+            raise ArtefactError(f"recipe: optimiser must be 'muon' or 'adam', not {self.optimiser!r}")
         if self.precision not in ("bf16", "fp32"):
             raise ArtefactError(f"recipe: precision must be 'bf16' or 'fp32', not {self.precision!r}")
         if not self.clip > 0 or self.warmup < 0 or not 0 <= self.ema < 1:

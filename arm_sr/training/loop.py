@@ -5,9 +5,10 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,16 @@ from ..imaging.metrics import psnr_of_mse, psnr_y, squared_error
 from ..supernet.backbones import Supernet, build
 from .config import Recipe, Stage
 from .data import CropData
+from .muon import Muon
 
 log = logging.getLogger(__name__)
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 LOSSES: dict[str, Loss] = {"l1": F.l1_loss, "mse": F.mse_loss}
+OPTIMISERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
+    "adam": partial(torch.optim.Adam, betas=(0.9, 0.99)),
+    "muon": Muon,
+}
 
 
 def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, state_every: int = 500) -> Supernet:
@@ -56,7 +62,7 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
         net.grow(recipe.stages[0].depth)  # layers beyond the depth of a stage get no gradient and stay the identity
     average = build(recipe.backbone, recipe.scale, recipe.subnets).to(device)
     average.load_state_dict(net.state_dict())
-    optimiser = torch.optim.Adam(net.parameters(), betas=(0.9, 0.99))
+    optimiser = OPTIMISERS[recipe.optimiser](net.parameters())
     macs = {name: net.macs_per_lr_pixel(name) for name in net.subnets}
     start, losses = _load_state(out, recipe, net, average, optimiser)
     _truncate_log(out / "log.jsonl", start)
@@ -211,7 +217,7 @@ def _save_state(
     tensors |= {f"loss.{i}": v for i, v in enumerate(losses)}  # those not yet in the log
     tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
     for index, moments in optimiser.state_dict()["state"].items():
-        tensors |= {f"adam.{index}.{k}": v for k, v in moments.items()}
+        tensors |= {f"optimiser.{index}.{k}": v for k, v in moments.items()}
     tensors = {k: v.cpu().contiguous() for k, v in tensors.items()}
     write_bytes(out / "state.safetensors", save(tensors, {"step": str(step), "recipe": recipe.to_json()}))
 
@@ -239,7 +245,7 @@ def _load_state(
     net.load_state_dict(part("net."))
     average.load_state_dict(part("average."))
     state: dict[int, dict[str, Tensor]] = {}
-    for key, value in part("adam.").items():
+    for key, value in part("optimiser.").items():
         index, name = key.split(".")
         state.setdefault(int(index), {})[name] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
@@ -251,7 +257,7 @@ def _load_state(
 def averaged_network(out: Path, recipe: Recipe) -> Supernet:
     """The averaged network of the last state in `out`; ArtefactError when there is none."""
     net, average = (build(recipe.backbone, recipe.scale, recipe.subnets) for _ in range(2))
-    if _load_state(out, recipe, net, average, torch.optim.Adam(net.parameters()))[0] == 0:
+    if _load_state(out, recipe, net, average, OPTIMISERS[recipe.optimiser](net.parameters()))[0] == 0:
         raise ArtefactError(f"{out}: no state.safetensors of a training run in this folder")
     return average
 

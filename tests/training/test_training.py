@@ -32,6 +32,7 @@ from arm_sr.supernet.sampling import Sampling
 from arm_sr.training.config import Recipe, Stage
 from arm_sr.training.data import CropData, describe_sources
 from arm_sr.training.loop import LOSSES, averaged_network, train, validate
+from arm_sr.training.muon import Muon
 
 REPOSITORY = Path(arm_sr.__file__).parents[1]
 
@@ -373,6 +374,8 @@ class TestRecipe:
             ("ema", "0.9"),
             ("precision", "fp16"),
             ("precision", 32),
+            ("optimiser", "sgd"),
+            ("optimiser", 1),
             ("seed", "x"),
             ("start", 3),
             ("start", "../weights.safetensors"),
@@ -788,9 +791,9 @@ class TestResuming:
     @pytest.mark.parametrize(
         ("owner", "name", "call", "expected"),
         [
-            (torch.optim.Adam, "step", 12, 7),
+            (Muon, "step", 12, 7),
             (torch, "_foreach_lerp_", 12, 7),
-            (torch.optim.Adam, "step", 15, 14),  # the first of the second stage
+            (Muon, "step", 15, 14),  # the first of the second stage
             (torch, "_foreach_lerp_", 15, 14),
             (Plain, "revive", 1, 21),
         ],

@@ -15,7 +15,7 @@ import scipy.optimize
 from tqdm import tqdm
 
 from .atomic import write_bytes
-from .backends import BACKENDS, PRECISIONS, Backend, open_backend
+from .backends import BACKENDS, PRECISIONS, Backend, open_backend, usable_backends
 from .backends.base import allowed_threads
 from .cost import CostTable
 from .errors import ArtefactError, BackendError
@@ -141,15 +141,12 @@ MOST_LOST = 0.01
 def calibrate_all(card: ModelCard) -> dict[tuple[str, str], CostTable]:
     """Measure every engine and precision that is installed here, and keep them and their ranking for `fastest`."""
     tables = {}
-    for name in BACKENDS:
-        for precision in PRECISIONS[name]:
-            try:
-                backend = open_backend(name, card, precision)
-                tables[name, precision] = calibrate(card, backend)
-            except BackendError as error:
-                log.info("left out: %s", error)
-                continue
-            backend.close()
+    for backend in usable_backends(card):
+        try:
+            tables[backend.name, backend.precision] = calibrate(card, backend)
+        except BackendError as error:
+            log.info("left out: %s", error)
+        backend.close()
     order = sorted(tables, key=lambda engine: tables[engine].one_pass(-1, TYPICAL))
     _keep(_ranking_path(card), lambda path: write_bytes(path, json.dumps(order).encode()))
     return tables

@@ -30,6 +30,10 @@ class SubNet:
     """Weights."""
     macs_per_lr_pixel: int
     """Multiply-accumulates for each LR pixel."""
+    activations_per_lr_pixel: int
+    """Values that the convolutions put out for each LR pixel."""
+    convs: int
+    """Convolutions."""
     receptive_radius: int
     """LR pixels away that an input can change an output."""
     file: str
@@ -38,7 +42,7 @@ class SubNet:
     """Of that file."""
 
     def __post_init__(self) -> None:
-        for name in ("width", "params", "macs_per_lr_pixel"):
+        for name in ("width", "params", "macs_per_lr_pixel", "activations_per_lr_pixel", "convs"):
             _whole(name, getattr(self, name), 1)
         for name in ("depth", "receptive_radius"):
             _whole(name, getattr(self, name), 0)

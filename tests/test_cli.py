@@ -521,6 +521,41 @@ def test_models_lists_what_comes_along(run) -> None:
         assert f" {subnet.params} " in out
 
 
+def test_models_profile_measures_what_comes_along(run, photo: np.ndarray, tmp_path: Path) -> None:
+    """A row a branch; quality as `evaluate` has it, in the table as in the JSON."""
+    folder = tmp_path / "ground-truth"
+    folder.mkdir()
+    PIL.Image.fromarray(photo[:64, :72]).save(folder / "a.png")
+    argv = ("--profile", "--data", folder, "--repeats", "1", "--json", tmp_path / "p.json")
+    status, out, _ = run("models", "plain-x4", *argv)
+    assert 0 == status
+    rows = json.loads((tmp_path / "p.json").read_text())["rows"]
+    card = load_model("plain-x4")
+    assert list(card.branches) == [row["branch"] for row in rows]
+    lines = [line for line in out.splitlines() if line.startswith("| plain-x4 |")]
+    assert len(rows) == len(lines)
+    for row, line in zip(rows, lines, strict=True):
+        run("evaluate", folder, "--width", row["branch"], "-q", "--json", tmp_path / "e.json")
+        expected = json.loads((tmp_path / "e.json").read_text())
+        assert row["psnr_y"]["ground-truth"] == pytest.approx(expected["psnr_y"])
+        assert row["ssim_y"]["ground-truth"] == pytest.approx(expected["ssim_y"])
+        assert f"| {expected['psnr_y']:.2f} / {expected['ssim_y']:.4f} |" in line
+        assert all(ms > 0 for ms in row["ms"].values())
+        assert row["peak_rss_mib"] is None or row["peak_rss_mib"] > 20
+    assert [0, *(card.subnets[name].params for name in card.branches[1:])] == [row["params"] for row in rows]
+    assert rows[-1]["macs"] == card.subnets[card.largest].macs_per_lr_pixel * 320 * 180
+    assert {"onnxruntime fp32"} <= set(rows[-1]["ms"])
+    assert {"opencv"} == set(rows[0]["ms"])
+
+
+@pytest.mark.parametrize("argv", [("--data", "."), ("--json", "x.json"), ("--profile", "--repeats", "0")])
+def test_models_refuses_what_means_nothing(run, argv: tuple[str, ...]) -> None:
+    """One sentence that names the option."""
+    status, _, err = run("models", *argv)
+    assert 2 == status
+    assert argv[-2] in err
+
+
 def test_help_and_version_need_no_engine() -> None:
     """--help of the command and its subcommands imports no engine and no numpy."""
     code = (

@@ -61,7 +61,8 @@ def test_shipped_models_agree_with_their_weights(name: str) -> None:
         for branch in card.branches[1:]:
             subnet = card.subnets[branch]
             assert subnet.params == supernet.params(branch)
-            assert subnet.macs_per_lr_pixel == supernet.macs_per_lr_pixel(branch)
+            for figure, value in supernet.complexity(branch)._asdict().items():
+                assert getattr(subnet, figure) == value
             with torch.inference_mode():
                 sliced = EightBit(supernet.subnet(branch))(torch.from_numpy(lr)).numpy().astype(int)
                 x = torch.from_numpy(lr).permute(0, 3, 1, 2).float() / 255

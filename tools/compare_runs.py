@@ -22,7 +22,7 @@ from arm_sr.training.config import Recipe
 def computed(recipe: Recipe, steps: int) -> float:
     """Multiply-accumulates of the forward passes of the first `steps` steps."""
     net = build(recipe.backbone, recipe.scale, recipe.subnets)
-    macs = {name: net.macs_per_lr_pixel(name) for name in net.subnets}
+    macs = {name: net.complexity(name).macs_per_lr_pixel for name in net.subnets}
     total = 0
     for step in range(steps):
         drawn = recipe.at(step)[0].sampling.draw(macs, np.random.default_rng((recipe.seed, step)))

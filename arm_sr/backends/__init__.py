@@ -1,10 +1,14 @@
 """Engines that run sub-nets, by name; each is imported when it is asked for."""
 
+import logging
+from collections.abc import Iterator
 from importlib import import_module
 
 from ..errors import BackendError, UsageError
 from ..models import ModelCard
 from .base import Backend, allowed_threads
+
+log = logging.getLogger(__name__)
 
 _MODULES = {"onnxruntime": ".onnx_runtime", "openvino": ".open_vino", "pytorch": ".pytorch"}
 _EXTRAS = {"openvino": "arm-sr[openvino]", "pytorch": "arm-sr[train]"}
@@ -40,4 +44,14 @@ def open_backend(name: str, card: ModelCard, precision: str | None = None, threa
     return backend
 
 
-__all__ = ["BACKENDS", "PRECISIONS", "Backend", "open_backend"]
+def usable_backends(card: ModelCard) -> Iterator[Backend]:
+    """Every engine and precision that works here, opened one after the other; the others are named in the log."""
+    for name in BACKENDS:
+        for precision in PRECISIONS[name]:
+            try:
+                yield open_backend(name, card, precision)
+            except BackendError as error:
+                log.info("left out: %s", error)
+
+
+__all__ = ["BACKENDS", "PRECISIONS", "Backend", "open_backend", "usable_backends"]

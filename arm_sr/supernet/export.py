@@ -97,7 +97,7 @@ def write_checkpoint(net: Supernet, recipe: Recipe, sources: list[dict[str, Any]
             width=width,
             depth=depth,
             params=net.params(name),
-            macs_per_lr_pixel=net.macs_per_lr_pixel(name),
+            **net.complexity(name)._asdict(),
             receptive_radius=subnet.receptive_radius,
             file=file,
             sha256=digest(model),

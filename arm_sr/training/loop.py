@@ -63,7 +63,7 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
     average = build(recipe.backbone, recipe.scale, recipe.subnets).to(device)
     average.load_state_dict(net.state_dict())
     optimiser = OPTIMISERS[recipe.optimiser](net.parameters())
-    macs = {name: net.macs_per_lr_pixel(name) for name in net.subnets}
+    macs = {name: net.complexity(name).macs_per_lr_pixel for name in net.subnets}
     start, losses = _load_state(out, recipe, net, average, optimiser)
     _truncate_log(out / "log.jsonl", start)
     write_bytes(out / "recipe.json", recipe.to_json().encode())

@@ -139,9 +139,22 @@ class TestContract:
         for key, shape in SUBNETS.items():
             with MacCounter() as counter, torch.no_grad():
                 net(torch.zeros(1, 3, 6, 10), *shape)
-            assert counter.total / (6 * 10) == net.macs_per_lr_pixel(key)
+            assert counter.total / (6 * 10) == net.complexity(key).macs_per_lr_pixel
             if name in MACS_BY_HAND:
-                assert MACS_BY_HAND[name](*shape, scale) == net.macs_per_lr_pixel(key)
+                assert MACS_BY_HAND[name](*shape, scale) == net.complexity(key).macs_per_lr_pixel
+
+    def test_activations_and_layers_agree_with_an_independent_count(self, name, scale):
+        """What the convolutions of a network built small put out."""
+        net = random_net(name, scale)
+        for key, shape in SUBNETS.items():
+            outputs: list[int] = []
+            alone = build(name, scale, {"alone": shape})
+            for layer in alone.modules():
+                if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+                    layer.register_forward_hook(lambda layer, x, y, outputs=outputs: outputs.append(y.numel()))
+            alone(torch.zeros(1, 3, 6, 10))
+            assert sum(outputs) / (6 * 10) == net.complexity(key).activations_per_lr_pixel
+            assert len(outputs) == net.complexity(key).convs
 
     def test_the_receptive_radius_is_exact(self, name, scale):
         """A pixel just outside never changes the outputs of the centre; one at the radius does."""
@@ -173,7 +186,7 @@ class TestContract:
         """Together with those there are."""
         net = random_net(name, scale)
         for key in ("w5", "", "W8", "w8d3"):
-            for ask in (net.subnet, net.params, net.macs_per_lr_pixel):
+            for ask in (net.subnet, net.params, net.complexity):
                 with pytest.raises(ValueError, match=rf"'{key}'.*w3, w4, w8, w8d1"):
                     ask(key)
 

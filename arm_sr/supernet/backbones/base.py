@@ -20,6 +20,17 @@ class Shape(NamedTuple):
     """Leading body layers."""
 
 
+class Complexity(NamedTuple):
+    """What the convolutions of a sub-net cost."""
+
+    macs_per_lr_pixel: int
+    """Multiply-accumulates for each LR pixel, padding counted."""
+    activations_per_lr_pixel: int
+    """Values that they put out for each LR pixel."""
+    convs: int
+    """How many there are."""
+
+
 class Supernet(nn.Module):
     """A slimmable super-resolution network: one set of weights, several sub-nets.
 
@@ -91,17 +102,19 @@ class Supernet(nn.Module):
         """Number of weights of the sub-net `name`."""
         return sum(p.numel() for p in self.subnet(name).parameters())
 
-    def macs_per_lr_pixel(self, name: str) -> int:
-        """Multiply-accumulates of the sub-net `name` for each LR pixel, convolutions only, padding counted."""
+    def complexity(self, name: str) -> Complexity:
+        """What the convolutions of the sub-net `name` cost."""
         side = 8
-        total = 0
+        macs = activations = convs = 0
 
         def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            nonlocal total
+            nonlocal macs, activations, convs
             weight = layer.weight
             assert isinstance(weight, Tensor)
             dense = inputs[0] if isinstance(layer, USConvTranspose2d) else output
-            total += weight.numel() * dense.shape[2] * dense.shape[3]
+            macs += weight.numel() * dense.shape[2] * dense.shape[3]
+            activations += output.numel()
+            convs += 1
 
         net = self.subnet(name)
         for layer in net.modules():
@@ -109,9 +122,9 @@ class Supernet(nn.Module):
                 layer.register_forward_hook(count)
         with torch.no_grad():
             net(torch.zeros(1, 3, side, side))
-        macs, rest = divmod(total, side * side)
-        assert rest == 0, "a layer runs at a resolution that is no multiple of the LR picture's"
-        return macs
+        pixels = side * side
+        assert not macs % pixels and not activations % pixels, "a layer's resolution is no multiple of the LR picture's"
+        return Complexity(macs // pixels, activations // pixels, convs)
 
 
 BACKBONES: dict[str, type[Supernet]] = {}

@@ -4,13 +4,13 @@ From ARM (Chen et al., ECCV 2022): the Laplacian of the grey picture with the 3x
 [[2, 0, 2], [0, -8, 0], [2, 0, 2]], its absolute value saturated at 255.
 """
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
 from .patches import Grid
 
-SCORES = ("laplacian-mean", "laplacian-energy")
-"""`laplacian-mean`: ARM's, the mean over the patch; `laplacian-energy`: the mean square."""
 
 def edge_map(image: np.ndarray) -> np.ndarray:
     """Absolute Laplacian of an LR picture, uint8 (H, W, 3) RGB or (H, W) grey: uint8 (H, W)."""
@@ -18,12 +18,23 @@ def edge_map(image: np.ndarray) -> np.ndarray:
     return cv2.convertScaleAbs(cv2.Laplacian(grey, cv2.CV_16S, ksize=3))
 
 
-def window_scores(edges: np.ndarray, rows: tuple[np.ndarray, np.ndarray], cols: tuple[np.ndarray, np.ndarray],
+def edge_energy(image: np.ndarray) -> np.ndarray:
+    """The square of `edge_map`: uint16 (H, W)."""
+    edges = edge_map(image)
+    return np.multiply(edges, edges, dtype=np.uint16)
+
+
+SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"laplacian-mean": edge_map, "laplacian-energy": edge_energy}
+"""By name what a score is the mean of over the patch: from an LR picture, uint8 (H, W[, 3]), to values of its pixels,
+(H, W). `laplacian-mean` is ARM's; `laplacian-energy` orders patches better by what they gain."""
+
+
+def window_scores(image: np.ndarray, rows: tuple[np.ndarray, np.ndarray], cols: tuple[np.ndarray, np.ndarray],
                   score: str) -> np.ndarray:  # fmt: skip
-    """Score of every window of an edge map.
+    """Score of every window of an LR picture.
 
     Args:
-        edges: (H, W) from `edge_map`.
+        image: uint8, (H, W[, 3]).
         rows: first row and end row (exclusive) of each row of windows.
         cols: the same for columns.
         score: one of `SCORES`.
@@ -31,10 +42,8 @@ def window_scores(edges: np.ndarray, rows: tuple[np.ndarray, np.ndarray], cols: 
     Returns:
         float64, (len(rows[0]), len(cols[0])).
     """
-    total, squares = cv2.integral2(edges, sdepth=cv2.CV_64F, sqdepth=cv2.CV_64F)
-    table = {"laplacian-mean": total, "laplacian-energy": squares}[score]
-    areas = np.outer(rows[1] - rows[0], cols[1] - cols[0])
-    return window_sums(table, rows, cols) / areas
+    total = cv2.integral(SCORES[score](image).astype(np.float64), sdepth=cv2.CV_64F)
+    return window_sums(total, rows, cols) / np.outer(rows[1] - rows[0], cols[1] - cols[0])
 
 
 def window_sums(integral: np.ndarray, rows: tuple[np.ndarray, np.ndarray],
@@ -49,7 +58,8 @@ def patch_scores(image: np.ndarray, grid: Grid, score: str) -> np.ndarray:
 
     The same as `window_scores` gives for these windows, without the large arrays of an integral image.
     """
-    edges = edge_map(image)
-    values = edges if score == "laplacian-mean" else np.multiply(edges, edges, dtype=np.uint16)
-    strips = np.add.reduceat(values, grid.col_edges[:-1], axis=1, dtype=np.uint32)  # enough for sides of 66,000
-    return np.add.reduceat(strips, grid.row_edges[:-1], axis=0, dtype=np.uint64) / grid.areas
+    values = SCORES[score](image)
+    whole = values.dtype.kind == "u"
+    # 32 bits are enough for 16-bit values and sides of 66,000.
+    strips = np.add.reduceat(values, grid.col_edges[:-1], axis=1, dtype=np.uint32 if whole else np.float64)
+    return np.add.reduceat(strips, grid.row_edges[:-1], axis=0, dtype=np.uint64 if whole else np.float64) / grid.areas

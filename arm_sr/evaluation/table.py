@@ -9,7 +9,7 @@ import numpy as np
 import scipy.stats
 
 from ..backends import Backend
-from ..edges import edge_map, window_scores, window_sums
+from ..edges import window_scores, window_sums
 from ..errors import ArtefactError
 from ..lut import EdgeTable
 from ..models import INTERPOLATOR, ModelCard
@@ -64,9 +64,8 @@ def measure_patches(card: ModelCard, backend: Backend, pairs: Iterable[Pair], pa
         pictures += 1
         starts = [np.arange(0, side - patch + 1, stride) for side in pair.lr.shape[:2]]
         rows, cols = ((start, start + patch) for start in starts)
-        edges = edge_map(pair.lr)
         for name, kept in found.items():
-            kept.append(window_scores(edges, rows, cols, name).ravel())
+            kept.append(window_scores(pair.lr, rows, cols, name).ravel())
         large_rows, large_cols = ((a * card.scale, b * card.scale) for a, b in (rows, cols))
         columns = []
         for branch in card.branches:

@@ -68,19 +68,24 @@ class Supernet(nn.Module):
         raise TypeError(f"{type(self).__name__} does not define grow")
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
-        """Take over the weights of a net of the same width that may be less deep; the further body layers are the
-        identity. ArtefactError names the first weight that does not fit."""
+        """Take over the weights of a net of the same width that may be less deep or of another scale; further body
+        layers are the identity, and the tail keeps its own weights where those given are of another scale.
+        ArtefactError names the first weight that does not fit."""
         mine = self.state_dict()
         given = {name.split(".")[1] for name in weights if name.startswith("body.")}
+        taken = dict(weights)
         for name in (*weights, *mine):
             layer = name.split(".")[1] if name.startswith("body.") else "0"
             if name not in weights and (not given or int(layer) < len(given)):
                 raise ArtefactError(f"weight '{name}' is missing")
             if name in weights and (name not in mine or mine[name].shape != weights[name].shape):
+                if name.startswith("tail.") and name in mine and mine[name].shape[1:] == weights[name].shape[1:]:
+                    taken.pop(name, None)
+                    continue
                 has = tuple(mine[name].shape) if name in mine else "nothing"
                 raise ArtefactError(f"weight '{name}' is {tuple(weights[name].shape)}, where this network has {has}")
         self.grow(len(given))
-        self.load_state_dict({**self.state_dict(), **weights})
+        self.load_state_dict({**self.state_dict(), **taken})
 
     def revive(self, x: Tensor, least: float) -> None:
         """Give new random weights to channels that are above zero on less than the share `least` of the pixels of `x`

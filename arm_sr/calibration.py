@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from .atomic import write_bytes
 from .backends import BACKENDS, PRECISIONS, Backend, open_backend, usable_backends
-from .backends.base import allowed_threads
+from .backends.threads import allowed_threads
 from .cost import CostTable
 from .errors import ArtefactError, BackendError
 from .lut import EdgeTable, table_path

@@ -27,7 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from arm_sr.atomic import write_bytes
-from arm_sr.backends.base import allowed_threads
+from arm_sr.backends.threads import allowed_threads
 from arm_sr.calibration import cached_or_measured, calibrate, machine
 from arm_sr.cli import run_tool
 from arm_sr.errors import ImageError, UsageError

@@ -6,7 +6,8 @@ from importlib import import_module
 
 from ..errors import BackendError, UsageError
 from ..models import ModelCard
-from .base import Backend, allowed_threads
+from .base import Backend
+from .threads import allowed_threads
 
 log = logging.getLogger(__name__)
 

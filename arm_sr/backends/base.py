@@ -1,6 +1,5 @@
 """What an engine must offer."""
 
-import os
 from typing import Protocol
 
 import numpy as np
@@ -39,8 +38,3 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Give back memory and threads."""
-
-
-def allowed_threads() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

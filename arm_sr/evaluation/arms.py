@@ -12,7 +12,7 @@ import numpy as np
 
 from ..api import Upscaler
 from ..backends import Backend, open_backend
-from ..backends.base import allowed_threads
+from ..backends.threads import allowed_threads
 from ..cost import CostTable
 from ..errors import ArtefactError, BackendError
 from ..models import BICUBIC, load_model

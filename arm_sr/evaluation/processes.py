@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..backends.base import allowed_threads
+from ..backends.threads import allowed_threads
 from ..errors import ArmSRError, BackendError, UsageError
 from .arms import Arm
 

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 from arm_sr.backends import BACKENDS, PRECISIONS, Backend, open_backend
-from arm_sr.backends.base import allowed_threads
+from arm_sr.backends.threads import allowed_threads
 from arm_sr.errors import ArtefactError, BackendError, UsageError
 from arm_sr.models import ModelCard
 from arm_sr.supernet.backbones import build

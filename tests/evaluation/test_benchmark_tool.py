@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from arm_sr.backends.base import allowed_threads
+from arm_sr.backends.threads import allowed_threads
 from arm_sr.errors import ImageError, UsageError
 
 TOOL = Path(__file__).parent.parent.parent / "tools" / "benchmark.py"

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from arm_sr.backends.base import allowed_threads
+from arm_sr.backends.threads import allowed_threads
 from arm_sr.errors import ModelError, UsageError
 from arm_sr.evaluation.arms import Arm, interpolation_arm
 from arm_sr.evaluation.processes import checked_threads, peak_rss, with_threads

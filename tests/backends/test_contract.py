@@ -125,7 +125,7 @@ def test_it_works_again_after_closing(backend, photo):
 
 THREADS: dict[str, Callable[[Any], int]] = {
     "onnxruntime": lambda engine: engine._sessions["w8"].get_session_options().intra_op_num_threads,
-    "openvino": lambda engine: engine._compiled["w8"].get_property("INFERENCE_NUM_THREADS"),
+    "openvino": lambda engine: engine._requests["w8"].get_compiled_model().get_property("INFERENCE_NUM_THREADS"),
     "pytorch": lambda engine: torch.get_num_threads(),
 }
 """What each computes with."""

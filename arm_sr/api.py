@@ -76,8 +76,11 @@ class Upscaler:
                  cost: str | Path | CostTable | None = None,
                  progress: Callable[[int], None] | None = None) -> None:  # fmt: skip
         self.card = load_model(str(model))
-        if precision is not None and not isinstance(backend, str):
-            raise UsageError("an open engine has its precision; leave precision out")
+        if not isinstance(backend, str):
+            if precision is not None:
+                raise UsageError("an open engine has its precision; leave precision out")
+            if backend.model_sha256 != self.card.sha256:
+                raise UsageError(f"the open engine has the sub-nets of another model than '{self.card.name}'")
         if backend == "auto":
             backend = open_fastest(self.card, precision)
         elif isinstance(backend, str):

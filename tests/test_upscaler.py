@@ -473,6 +473,14 @@ def test_upscalers_may_share_an_engine(tiny_model: Path, photo: np.ndarray) -> N
     assert np.array_equal(first.upscale(lr, "30%").image, second.upscale(lr, "30%").image)
 
 
+def test_an_open_engine_must_be_of_the_model(tiny_model: Path) -> None:
+    """Its sub-nets would be run under the names of others; and it has its precision already."""
+    with pytest.raises(UsageError, match="another model than 'tiny-x2'"):
+        Upscaler(tiny_model, backend=upscaler_of("plain-x4").backend)
+    with pytest.raises(UsageError, match="leave precision out"):
+        Upscaler("plain-x4", backend=upscaler_of("plain-x4").backend, precision="fp32")
+
+
 def test_branches_and_the_short_way(photo: np.ndarray) -> None:
     """`Upscaler.branches` is cheapest first; `arm_sr.upscale` picks the model by scale."""
     assert ("bicubic", "w16", "w48", "w64") == upscaler_of("plain-x4").branches

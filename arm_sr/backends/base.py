@@ -16,6 +16,8 @@ class Backend(Protocol):
     """Of the engine; measured costs depend on it."""
     precision: str
     """Arithmetic of the sub-nets, such as `fp32`."""
+    model_sha256: str
+    """`ModelCard.sha256` of the model whose sub-nets it has."""
     cost: CostTable | None
     """What `%` counts on this engine; None for MACs."""
 

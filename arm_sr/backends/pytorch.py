@@ -20,6 +20,7 @@ class PyTorch:
 
     def __init__(self, card: ModelCard, threads: int) -> None:
         self._card, self._threads = card, threads
+        self.model_sha256 = card.sha256
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         weights = checked_bytes(card.folder / card.supernet["file"], card.supernet["sha256"])
         self._supernet = build(

@@ -26,6 +26,10 @@ SAFETY = 1.15
 """A tile is begun when the time that remains is this many times what it should take."""
 FIRST_MS = 5.0
 """Without measured costs the first tile, a single patch in the cheapest sub-net, is begun when so much time remains."""
+SHORT_MS = 10.0
+"""A tile of this length moves the pace half of the way to its own, shorter ones less: they are mostly noise;"""
+FASTER = 0.3
+"""but where it was faster it moves the pace no more than so far."""
 SLOWER = 1.25
 """Plan anew when tiles take this many times what they took when the plan was made."""
 
@@ -113,8 +117,9 @@ class Anytime:
         pace = took / cost if cost else self.pace or 0.0
         if self.pace is None:
             self.pace = pace or None
-        else:  # slower is believed at once, but one hiccup does not stop the rest; faster by and by
-            self.pace = min(pace, 2 * self.pace) if pace > self.pace else 0.7 * self.pace + 0.3 * pace
+        else:  # a long tile that was slower is believed at once, but one hiccup does not stop the rest
+            trust = took / (took + SHORT_MS)
+            self.pace += (trust if pace > self.pace else min(trust, FASTER)) * (min(pace, 2 * self.pace) - self.pace)
         self.infer_ms += took
         self.pixels[branch] += batch.shape[1] * batch.shape[2]
         if self._progress:
@@ -123,9 +128,9 @@ class Anytime:
         self.branch_map[top:bottom, left:right] = branch
         self._owner[top:bottom, left:right] = self._owner.max() + 1
 
-    def picture(self) -> np.ndarray:
-        """The picture so far with its seams softened, a copy: uint8 (scale * H, scale * W, 3)."""
-        sr = self._sr.copy()
+    def picture(self, copy: bool = True) -> np.ndarray:
+        """The picture so far with its seams softened, uint8 (scale * H, scale * W, 3): a copy, or for good."""
+        sr = self._sr.copy() if copy else self._sr
         soften_seams(sr, seams(self._owner, self.grid, self._scale))
         return sr
 
@@ -133,11 +138,9 @@ class Anytime:
 def next_pace(before: float | None, after: float | None, unit: str, ran: bool) -> float | None:
     """The pace to begin another picture with, from that before and after a picture.
 
-    A slower machine is believed at once, a faster one halfway. Where nothing `ran`, nothing was learned: then a pace of
-    costs in milliseconds goes back towards 1, so that more is ventured by and by, and others are forgotten.
+    Where nothing `ran`, nothing was learned: then a pace of costs in milliseconds goes back towards 1, so that more is
+    ventured by and by, and others are forgotten.
     """
-    if not ran:
-        return math.sqrt(before) if unit == "ms" and before is not None else None
-    if before is None or after is None or after >= before:
+    if ran:
         return after
-    return math.sqrt(before * after)
+    return math.sqrt(before) if unit == "ms" and before is not None else None

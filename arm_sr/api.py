@@ -199,8 +199,8 @@ class Upscaler:
         sr = interpolate(rgb, self.scale)
         complete = restore(sr, image, self.scale)
         stitch_ms = 1e3 * (time.perf_counter() - begun)
-        # At the end the picture is copied and restored again, and the plan of what it shows is made.
-        until = begun + (limit.value - 1.5 * stitch_ms - END_MS) / 1e3
+        # At the end seams are softened, the picture is restored again, and the plan of what it shows is made.
+        until = begun + (limit.value - stitch_ms - END_MS) / 1e3
         table = self.planner.clock_cost
         hopeless, load_ms, away = time.perf_counter() >= until, 0.0, 0.0
         if hopeless:
@@ -225,7 +225,10 @@ class Upscaler:
             shown = self.planner.finish(
                 grid, run.branch_map.flatten(), mse, table, "deadline", limit.text, objective, note
             )
-            picture = restore(run.picture(), image, self.scale) if run.branch_map.any() else complete.copy()
+            if run.branch_map.any():
+                picture = restore(run.picture(copy=on_the_way), image, self.scale)
+            else:
+                picture = complete.copy() if on_the_way else complete
             total = 1e3 * (time.perf_counter() - begun - away)
             time_ms = {"load": load_ms, "infer": run.infer_ms, "stitch": stitch_ms}
             time_ms |= {"plan": total - sum(time_ms.values()), "total": total}

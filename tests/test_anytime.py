@@ -66,10 +66,11 @@ MACS = CostTable("MAC", BRANCHES, np.zeros(4), 1e6 * COST.per_pixel, "card")
 @pytest.mark.parametrize("slower", [0.3, 1.0, 1.5, 2.0])
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.7, 1.5])
 def test_time_is_kept(race, slower, share, table):
-    """Also on a machine twice as slow as its costs say, the last tile ends in time."""
+    """Also on a machine twice as slow as its costs say, the last tile ends in time, but for a millisecond that tiles too
+    short to be believed may cost."""
     machine = Machine(slower)
     run = race(machine, share * ALL, table)
-    assert machine.now <= share * ALL / 1e3
+    assert machine.now <= (share * ALL + (slower > 1)) / 1e3
     assert len(machine.calls) == 0 or run.infer_ms == pytest.approx(1e3 * machine.now)
 
 
@@ -190,9 +191,9 @@ def test_no_tile_is_larger_than_memory_allows(race, monkeypatch):
 
 
 def test_the_next_pace():
-    """A slower machine is believed at once, a faster one halfway; where nothing ran it is forgotten by and by."""
+    """That of the tiles that ran; where nothing ran it is forgotten by and by."""
     assert 8 == next_pace(2.0, 8.0, "ms", ran=True)
-    assert 4 == next_pace(8.0, 2.0, "ms", ran=True)
+    assert 2 == next_pace(8.0, 2.0, "ms", ran=True)
     assert 2 == next_pace(4.0, 4.0, "ms", ran=False)
     assert 3e-9 == next_pace(None, 3e-9, "MAC", ran=True)
     assert next_pace(None, None, "MAC", ran=True) is None

@@ -66,8 +66,8 @@ MACS = CostTable("MAC", BRANCHES, np.zeros(4), 1e6 * COST.per_pixel, "card")
 @pytest.mark.parametrize("slower", [0.3, 1.0, 1.5, 2.0])
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.7, 1.5])
 def test_time_is_kept(race, slower, share, table):
-    """Also on a machine twice as slow as its costs say, the last tile ends in time, but for a millisecond that tiles too
-    short to be believed may cost."""
+    """Also on a machine twice as slow as its costs say, the last tile ends in time, but for a millisecond: very short
+    tiles are not quite believed."""
     machine = Machine(slower)
     run = race(machine, share * ALL, table)
     assert machine.now <= (share * ALL + (slower > 1)) / 1e3

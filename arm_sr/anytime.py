@@ -129,7 +129,9 @@ class Anytime:
         self._owner[top:bottom, left:right] = self._owner.max() + 1
 
     def picture(self, copy: bool = True) -> np.ndarray:
-        """The picture so far with its seams softened, uint8 (scale * H, scale * W, 3): a copy, or for good."""
+        """The picture so far with its seams softened, uint8 (scale * H, scale * W, 3).
+
+        Without `copy` they are softened in the picture itself, which no further tile may change then."""
         sr = self._sr.copy() if copy else self._sr
         soften_seams(sr, seams(self._owner, self.grid, self._scale))
         return sr

@@ -67,8 +67,8 @@ class Rendering:
             soften_seams(rows, [(0, after - top, piece) for after, piece in lying if after in inside])
             keep = len(rows) if end == plan.grid.height else len(rows) - 1
             held, rows = rows[keep:].copy(), rows[:keep]
-            parts = ((after, np.clip([piece.start - top, piece.stop - top], 0, keep)) for after, piece in upright)
-            soften_seams(rows, [(1, after, slice(*part)) for after, part in parts])
+            here = [(after, max(piece.start - top, 0), min(piece.stop - top, keep)) for after, piece in upright]
+            soften_seams(rows, [(1, after, slice(start, stop)) for after, start, stop in here if start < stop])
             yield rows
 
     def _rows(self, first: int, end: int) -> np.ndarray:

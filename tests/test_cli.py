@@ -548,7 +548,9 @@ def test_models_profile_measures_what_comes_along(run, photo: np.ndarray, tmp_pa
     assert {"opencv"} == set(rows[0]["ms"])
 
 
-@pytest.mark.parametrize("argv", [("--data", "."), ("--json", "x.json"), ("--profile", "--repeats", "0")])
+@pytest.mark.parametrize(
+    "argv", [("--data", "."), ("--json", "x.json"), ("--repeats", "3"), ("--profile", "--repeats", "0")]
+)
 def test_models_refuses_what_means_nothing(run, argv: tuple[str, ...]) -> None:
     """One sentence that names the option."""
     status, _, err = run("models", *argv)

@@ -1,5 +1,7 @@
 """OpenVINO on the CPU: fp32 like the reference, or bf16 where the processor has units for it."""
 
+import threading
+
 import numpy as np
 import openvino
 
@@ -22,7 +24,7 @@ class OpenVino:
     def __init__(self, card: ModelCard, precision: str, threads: int) -> None:
         self._card, self.precision, self._threads = card, precision, threads
         self.model_sha256 = card.sha256
-        self._core = openvino.Core()
+        self._core, self._lock = openvino.Core(), threading.Lock()
         if precision == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise BackendError("this processor has no bf16 units; use --precision fp32")
         self._requests: dict[str, openvino.InferRequest] = {}
@@ -46,14 +48,16 @@ class OpenVino:
     def run(self, branch: str, batch: np.ndarray) -> np.ndarray:
         """See `Backend.run`."""
         self.load(branch)
-        lr = np.ascontiguousarray(batch)  # a tensor does not keep alive what it shares
+        # A tensor shares only what may be written to, and does not keep it alive.
+        lr = np.require(batch, requirements=("C", "W"))
         count, height, width, channels = lr.shape
         scale, request = self._card.scale, self._requests[branch]
         result = np.empty((count, scale * height, scale * width, channels), np.uint8)
         try:
-            request.set_input_tensor(openvino.Tensor(lr, shared_memory=True))
-            request.set_output_tensor(openvino.Tensor(result, shared_memory=True))
-            request.infer()
+            with self._lock:  # a request is for one at a time
+                request.set_input_tensor(openvino.Tensor(lr, shared_memory=True))
+                request.set_output_tensor(openvino.Tensor(result, shared_memory=True))
+                request.infer()
         except RuntimeError as error:
             raise BackendError(f"openvino failed on a batch of {batch.shape}: {error}") from error
         return result

@@ -21,15 +21,14 @@ def allowed_threads() -> int:
 def _quotas() -> Iterator[float]:
     """Processors that each control group around this process pays for, where it has a limit."""
     try:
-        lines = GROUPS.read_text(encoding="utf-8").splitlines()
+        lines = GROUPS.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return
-    for line in lines:
-        _, controllers, group = line.split(":", 2)
+    for _, controllers, group in (line.split(":", 2) for line in lines if line.count(":") > 1):
         if controllers and "cpu" not in controllers.split(","):
             continue
         # Version 2 has no controllers in the line, and one hierarchy; version 1 has one of its own for the processor.
-        base = LIMITS / controllers
+        base = LIMITS / ("cpu" if controllers else "")
         inner = base / group.lstrip("/")
         # In a container the group's own folder may be what is seen as the topmost one.
         for folder in (inner, *inner.parents):

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from ..errors import UsageError
 
+REPEATS = 9
+"""Timed rounds of --profile."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `arm-sr models`."""
@@ -17,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", action="store_true", help="measure every sub-net and print a table in Markdown")
     add = parser.add_argument_group("with --profile").add_argument
     add("--data", type=Path, nargs="+", default=[], metavar="HR_DIR", help="folders of ground truth for PSNR and SSIM")
-    add("--repeats", type=int, default=9, help="timed rounds (default %(default)s)")
+    add("--repeats", type=int, metavar="N", help=f"timed rounds (default {REPEATS})")
     add("--json", type=Path, metavar="FILE", help="write the figures here too")
 
 
@@ -27,8 +30,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.profile:
         return _profile(args)
-    if args.data or args.json:
-        raise UsageError("--data and --json need --profile")
+    if args.data or args.json or args.repeats is not None:
+        raise UsageError("--data, --json and --repeats need --profile")
     columns = ("model", 12), ("scale", 5), ("branch", 8), ("params", 8), ("MACs a LR pixel", 15), ("share", 6)
     print("  ".join(f"{title:>{wide}}" for title, wide in (*columns, ("receptive radius", 16))))
     for name in args.names or list_models():
@@ -50,11 +53,12 @@ def _profile(args: argparse.Namespace) -> int:
     from ..evaluation.profile import markdown, profile
     from ..models import list_models
 
-    if args.repeats < 1:
-        raise UsageError(f"--repeats must be at least 1, not {args.repeats}")
-    rows = [row for name in args.names or list_models() for row in profile(name, args.data, args.repeats)]
+    repeats = REPEATS if args.repeats is None else args.repeats
+    if repeats < 1:
+        raise UsageError(f"--repeats must be at least 1, not {repeats}")
+    rows = [row for name in args.names or list_models() for row in profile(name, args.data, repeats)]
     if args.json:
         write_bytes(args.json, (json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n").encode())
     print(markdown(rows))
-    print(f"result of 1280x720, one pass, medians of {args.repeats}; {machine()}")
+    print(f"result of 1280x720, one pass, medians of {repeats}; {machine()}")
     return 0

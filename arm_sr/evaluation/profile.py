@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from ..backends import usable_backends
+from ..errors import UsageError
 from ..imaging.folders import list_images
 from ..models import SubNet, load_model
 from .arms import Engine, Upscale, interpolation_arm, static_arms
 from .pairs import read_pairs
 from .processes import peak_rss
-from .quality import score_picture, summarise
+from .quality import finite, score_picture, summarise
 from .timing import interleaved
 
 OUTPUT = (720, 1280)
@@ -36,21 +37,30 @@ def profile(model: str, folders: Sequence[Path], rounds: int) -> Rows:
         A row a branch, cheapest first: `model`, `scale`, `branch`, `params`, `macs`, `activations` (values that the
         convolutions put out), `convs`, `receptive_field` (side in LR pixels); `peak_rss_mib` of a process of its own on
         ONNX Runtime; `ms` by engine and precision, all that work here, medians over the rounds; `psnr_y` (dB) and
-        `ssim_y` by the name of the folder, means over its pictures by the protocol.
+        `ssim_y` by the name of the folder, means over its pictures by the protocol; None for pictures under 11 pixels.
+
+    Raises:
+        UsageError: two folders have the same name.
+        ImageError: a picture cannot be read.
     """
     card = load_model(model)
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        raise UsageError(f"folders of pictures must have different names, not {', '.join(names)}")
+    pairs = {
+        name: list(read_pairs(list_images(folder), card.scale)) for name, folder in zip(names, folders, strict=True)
+    }
     height, width = (side // card.scale for side in OUTPUT)
     lr = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     engines = [Engine(model, backend.name, backend.precision) for backend in usable_backends(card)]
     arms = [interpolation_arm(card.scale), *(arm for engine in engines for arm in static_arms(engine))]
     times = interleaved([partial(_ms, arm.open(), lr) for arm in arms], rounds)
     upscaler = engines[0].upscaler()
-    pairs = {folder.name: list(read_pairs(list_images(folder), card.scale)) for folder in folders}
     rows: Rows = []
     for branch in card.branches:
         mine = [number for number, arm in enumerate(arms) if arm.value == branch]
         reached = {
-            name: summarise([score_picture(upscaler, pair, {"width": branch}) for pair in those])
+            name: finite(summarise([score_picture(upscaler, pair, {"width": branch}) for pair in those]))
             for name, those in pairs.items()
         }
         rows.append({
@@ -94,8 +104,9 @@ def markdown(rows: Rows) -> str:
         cells = [row["model"], row["branch"], f"{row['params'] / 1e3:.1f}", f"{row['macs'] / 1e9:.2f}"]
         cells += [f"{row['activations'] / 1e6:.1f}", str(row["convs"]), str(row["receptive_field"])]
         cells += ["" if row["peak_rss_mib"] is None else f"{row['peak_rss_mib']:.0f}"]
-        reached = [(row["psnr_y"].get(name), row["ssim_y"].get(name)) for name in sets]
-        cells += ["" if psnr is None else f"{psnr:.2f} / {ssim:.4f}" for psnr, ssim in reached]
+        for name in sets:
+            psnr, ssim = row["psnr_y"].get(name), row["ssim_y"].get(name)
+            cells.append(f"{'' if psnr is None else f'{psnr:.2f}'} / {'' if ssim is None else f'{ssim:.4f}'}")
         cells += [f"{row['ms'][engine]:.1f}" if engine in row["ms"] else "" for engine in engines]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

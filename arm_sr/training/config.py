@@ -64,7 +64,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run. Read and written as JSON; unknown or missing fields are errors."""
+    """One training run. Read and written as JSON; unknown fields are errors, and missing ones without a default."""
 
     name: str
     """Name of the model, and of its folder in checkpoints/."""
@@ -96,7 +96,8 @@ class Recipe:
     """Steps between validation lines."""
     start: str | None = None
     """Name of a file beside the recipe with the weights to begin with: those of a supernet of the same width that may
-    be less deep (see `Supernet.start_from`). It is copied along with the recipe; `supernet` and `state` are taken."""
+    be less deep or of another scale (see `Supernet.start_from`). It is copied along with the recipe; `supernet` and
+    `state` are taken."""
     sizes: tuple[float, ...] = (1.0,)
     """The training pictures at these sizes, as shares of their sides; smaller ones have finer detail."""
 

@@ -242,6 +242,8 @@ def _load_state(
     def part(prefix: str) -> dict[str, Tensor]:
         return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
+    if step and not part("optimiser."):
+        raise ArtefactError(f"{path}: no state of the optimiser, as of an earlier version; delete it to start again")
     net.load_state_dict(part("net."))
     average.load_state_dict(part("average."))
     state: dict[int, dict[str, Tensor]] = {}

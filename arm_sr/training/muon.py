@@ -15,8 +15,9 @@ STEPS = 5
 class Muon(torch.optim.Optimizer):
     """Every update of a layer has the same step along all directions that its gradients had of late, however small.
 
-    A kernel counts as the matrix of its output channels, a bias as a matrix of one row. Updates have about the size of
-    Adam's at the same learning rate (Liu et al., "Muon is scalable for LLM training", 2025).
+    A kernel counts as a matrix with a row for each of its first channels, a bias as a matrix of one row; Jordan leaves
+    biases, the first and the last layer to Adam. Updates have about the size of Adam's at the same learning rate
+    (Liu et al., "Muon is scalable for LLM training", 2025).
 
     Args:
         params: kernels and biases.
@@ -49,9 +50,9 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 
     By a Newton-Schulz iteration (Bernstein and Newhouse, "Old optimizer, new norm", 2024), with Jordan's coefficients.
     """
-    x = matrix / (matrix.norm() + 1e-12)
-    if x.shape[0] > x.shape[1]:
+    if matrix.shape[0] > matrix.shape[1]:
         return orthogonalised(matrix.T).T
+    x = matrix / (matrix.norm() + 1e-12)
     for _ in range(STEPS):
         square = x @ x.T
         x = 3.4445 * x + (2.0315 * square @ square - 4.7750 * square) @ x

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,24 @@ def test_the_input_is_left_as_it_was(backend, photo):
     kept = batch.copy()
     backend.run("w8", batch)
     assert np.array_equal(kept, batch)
+
+
+def test_a_picture_that_is_read_only_will_do(backend, photo):
+    """As files are read."""
+    batch = crop(photo, 1, 21, 30)
+    expected = backend.run("w8", batch)
+    batch.flags.writeable = False
+    assert np.array_equal(expected, backend.run("w8", batch))
+
+
+def test_several_threads_may_use_it(backend, photo):
+    """Each gets its own picture, whatever the others upscale."""
+    batches = [crop(photo, 1, 12 + 3 * n, 30 - 2 * n) for n in range(6)]
+    expected = [backend.run("w8", batch) for batch in batches]
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(5):
+            for result, right in zip(pool.map(lambda batch: backend.run("w8", batch), batches), expected, strict=True):
+                assert np.abs(result.astype(int) - right).max() <= 1
 
 
 def test_a_view_into_a_picture_will_do(backend, photo):

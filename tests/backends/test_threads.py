@@ -48,6 +48,7 @@ def test_without_control_groups_all_processors_count(groups: Path) -> None:
         ("/of/the/host", {"cpu.max": "400000 100000\n"}, 4),
         ("/../outside", {"cpu.max": "400000 100000\n"}, 4),
         ("/", {"cpu.max": "rubbish\n"}, 8),
+        ("/\n\nno group\n", {"cpu.max": "200000 100000\n"}, 2),
         ("/", {"cpu.max": "100000 0\n"}, 8),
     ],
 )
@@ -63,7 +64,7 @@ def test_the_limit_of_version_2(groups: Path, group: str, limits: dict[str, str]
 @pytest.mark.parametrize("folder", ["", "docker/x/"])
 def test_the_limit_of_version_1(groups: Path, folder: str, quota: str, period: str, expected: int) -> None:
     """In the folder of the controllers, that of the group or the topmost."""
-    place = f"cpu,cpuacct/{folder}cpu.cfs_"
+    place = f"cpu/{folder}cpu.cfs_"
     write(groups, V1, "/docker/x", {f"{place}quota_us": quota, f"{place}period_us": period})
     assert expected == allowed_threads()
 

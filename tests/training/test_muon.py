@@ -27,10 +27,13 @@ def test_nothing_stays_nothing():
 
 
 def test_a_layer_that_was_not_used_stays():
-    """As the deep layers in the step of a shallow sub-net, also in later steps."""
+    """As the deep layers in the step of a shallow sub-net, also when it has moved before."""
     used, unused = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
-    before = [p.clone() for p in (*used.parameters(), *unused.parameters())]
     optimiser = Muon([*used.parameters(), *unused.parameters()])
+    unused(used(torch.rand(1, 3, 5, 5))).mean().backward()
+    optimiser.step()
+    before = [p.clone() for p in (*used.parameters(), *unused.parameters())]
+    optimiser.zero_grad()
     used(torch.rand(1, 3, 5, 5)).mean().backward()
     optimiser.step()
     after = [*used.parameters(), *unused.parameters()]

@@ -18,7 +18,8 @@ import pytest
 import skimage.data
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from skimage.metrics import peak_signal_noise_ratio
 
 import arm_sr
@@ -32,7 +33,6 @@ from arm_sr.supernet.sampling import Sampling
 from arm_sr.training.config import Recipe, Stage
 from arm_sr.training.data import CropData, describe_sources
 from arm_sr.training.loop import LOSSES, averaged_network, train, validate
-from arm_sr.training.muon import Muon
 
 REPOSITORY = Path(arm_sr.__file__).parents[1]
 
@@ -58,9 +58,10 @@ GROWING = replace(
         Stage(steps=10, learning_rate=2e-3, sampling=Sampling("sandwich"), loss="mse", depth=2),
         Stage(steps=6, learning_rate=1e-3, revive=0.4, decay_steps=9),
     ),
+    optimiser="adam",
 )
 """Deeper from stage to stage; at the first border a state is written, at the second there is none."""
-RECIPES = {"whole_run": RECIPE, "growing_run": GROWING}
+RECIPES = {"whole_run": RECIPE, "growing_run": GROWING, "growing_muon_run": replace(GROWING, optimiser="muon")}
 """By the fixture that has run them."""
 
 
@@ -122,6 +123,12 @@ def whole_run(undisturbed: Callable[[Recipe], tuple[Path, Supernet]]) -> tuple[P
 def growing_run(undisturbed: Callable[[Recipe], tuple[Path, Supernet]]) -> tuple[Path, Supernet]:
     """As `whole_run`, of the recipe whose network grows."""
     return undisturbed(GROWING)
+
+
+@pytest.fixture(scope="session")
+def growing_muon_run(undisturbed: Callable[[Recipe], tuple[Path, Supernet]]) -> tuple[Path, Supernet]:
+    """The same with the other optimiser."""
+    return undisturbed(RECIPES["growing_muon_run"])
 
 
 def log_lines(out: Path) -> list[dict[str, Any]]:
@@ -791,9 +798,9 @@ class TestResuming:
     @pytest.mark.parametrize(
         ("owner", "name", "call", "expected"),
         [
-            (Muon, "step", 12, 7),
+            (torch.optim.Adam, "step", 12, 7),
             (torch, "_foreach_lerp_", 12, 7),
-            (Muon, "step", 15, 14),  # the first of the second stage
+            (torch.optim.Adam, "step", 15, 14),  # the first of the second stage
             (torch, "_foreach_lerp_", 15, 14),
             (Plain, "revive", 1, 21),
         ],
@@ -855,6 +862,17 @@ class TestResuming:
         with pytest.raises(ArtefactError, match=rf"{tmp_path}/state\.safetensors: damaged.*delete"):
             train(RECIPE, data, validation, tmp_path)
         assert state == (tmp_path / "state.safetensors").read_bytes()
+
+    def test_a_state_without_optimiser_is_refused_by_name(self, whole_run, data, validation, tmp_path):
+        """As of an earlier version, which called it otherwise."""
+        shutil.copytree(whole_run[0], tmp_path, dirs_exist_ok=True)
+        path = tmp_path / "state.safetensors"
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+        tensors = {key.replace("optimiser.", "adam."): value for key, value in load_file(path).items()}
+        save_file(tensors, path, metadata)
+        with pytest.raises(ArtefactError, match=rf"{path}: no state of the optimiser"):
+            train(RECIPE, data, validation, tmp_path)
 
     def test_a_state_of_rubbish_is_refused_by_name(self, data, validation, tmp_path):
         """Random bytes."""

@@ -1,5 +1,6 @@
 """What every backbone has in common: its sub-nets and their cost."""
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeVar
 
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from ...errors import ArtefactError
 from ..layers import USConv2d, USConvTranspose2d, leading
+
+log = logging.getLogger(__name__)
 
 
 class Shape(NamedTuple):
@@ -73,19 +76,22 @@ class Supernet(nn.Module):
         ArtefactError names the first weight that does not fit."""
         mine = self.state_dict()
         given = {name.split(".")[1] for name in weights if name.startswith("body.")}
-        taken = dict(weights)
+        anew = {
+            name
+            for name in weights.keys() & mine.keys()
+            if name.startswith("tail.") and _differ_in_channels_only(weights[name], mine[name])
+        }
         for name in (*weights, *mine):
             layer = name.split(".")[1] if name.startswith("body.") else "0"
             if name not in weights and (not given or int(layer) < len(given)):
                 raise ArtefactError(f"weight '{name}' is missing")
-            if name in weights and (name not in mine or mine[name].shape != weights[name].shape):
-                if name.startswith("tail.") and name in mine and mine[name].shape[1:] == weights[name].shape[1:]:
-                    taken.pop(name, None)
-                    continue
+            if name in weights and name not in anew and (name not in mine or mine[name].shape != weights[name].shape):
                 has = tuple(mine[name].shape) if name in mine else "nothing"
                 raise ArtefactError(f"weight '{name}' is {tuple(weights[name].shape)}, where this network has {has}")
+        if anew:
+            log.info("the tail begins anew: the weights to start from are of another scale")
         self.grow(len(given))
-        self.load_state_dict({**self.state_dict(), **taken})
+        self.load_state_dict({**self.state_dict(), **{name: weights[name] for name in weights.keys() - anew}})
 
     def revive(self, x: Tensor, least: float) -> None:
         """Give new random weights to channels that are above zero on less than the share `least` of the pixels of `x`
@@ -130,6 +136,10 @@ class Supernet(nn.Module):
         pixels = side * side
         assert not macs % pixels and not activations % pixels, "a layer's resolution is no multiple of the LR picture's"
         return Complexity(macs // pixels, activations // pixels, convs)
+
+
+def _differ_in_channels_only(first: Tensor, second: Tensor) -> bool:
+    return first.shape != second.shape and first.shape[1:] == second.shape[1:]
 
 
 BACKBONES: dict[str, type[Supernet]] = {}

@@ -104,7 +104,7 @@ class Anytime:
             return tiles_of(np.full(len(box), branch), box, self.grid, self._halo)
         left = max(0.0, 1e3 * (until - time.perf_counter()))
         longest = min(SHARE * left, self._step_ms)
-        limits = (left / self.pace, longest / self.pace)
+        limits = (left / SAFETY / self.pace, longest / self.pace)  # what is planned can also be begun
         return next_tiles(self._error, self.branch_map, self.grid, self._halo, self._table, *limits, LARGEST)
 
     def _run(self, tiles: Tiles, number: int, cost: float) -> None:

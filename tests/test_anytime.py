@@ -102,7 +102,7 @@ def test_without_end_every_patch_gets_its_best_branch(race, table):
 
 def test_the_picture_shows_the_branch_map(race):
     """Inside every patch, away from softened seams, is what the branch gave that the map names."""
-    run = race(Machine(), 0.3 * ALL)
+    run = race(Machine(), 0.2 * ALL)
     picture = run.picture()
     assert len(set(run.branch_map.ravel())) >= 3
     rows, cols = 2 * GRID.row_edges, 2 * GRID.col_edges
@@ -161,8 +161,8 @@ def test_a_pace_that_is_known_is_kept_from_the_first_tile_on(race):
     late = []
     for pace in (8.0, 1.0):
         machine = Machine(8)
-        race(machine, ALL, pace=pace)
-        late.append(1e3 * machine.now > ALL)
+        race(machine, 1.5 * ALL, pace=pace)
+        late.append(1e3 * machine.now > 1.5 * ALL)
     assert [False, True] == late
 
 

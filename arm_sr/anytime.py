@@ -131,7 +131,8 @@ class Anytime:
     def picture(self, copy: bool = True) -> np.ndarray:
         """The picture so far with its seams softened, uint8 (scale * H, scale * W, 3).
 
-        Without `copy` they are softened in the picture itself, which no further tile may change then."""
+        Without `copy` they are softened in the picture itself, which no further tile may change then.
+        """
         sr = self._sr.copy() if copy else self._sr
         soften_seams(sr, seams(self._owner, self.grid, self._scale))
         return sr

@@ -40,3 +40,11 @@ class Grid:
     def areas(self) -> np.ndarray:
         """LR pixels of every patch: (rows, cols)."""
         return np.outer(np.diff(self.row_edges), np.diff(self.col_edges))
+
+    def means(self, values: np.ndarray) -> np.ndarray:
+        """Means over the patches of the values of LR pixels, (height, width), of at most 16 bits or real: float64
+        (rows, cols)."""
+        # 32 bits are enough for 16-bit values and sides of 66,000.
+        along, across = (np.uint32, np.uint64) if values.dtype.kind == "u" else (np.float64, np.float64)
+        strips = np.add.reduceat(values, self.col_edges[:-1], axis=1, dtype=along)
+        return np.add.reduceat(strips, self.row_edges[:-1], axis=0, dtype=across) / self.areas

@@ -21,7 +21,7 @@ from arm_sr.backends import Backend, open_backend
 from arm_sr.cli import run_tool
 from arm_sr.edges import SCORES, patch_scores
 from arm_sr.evaluation.pairs import Pair, read_pairs, readable_pairs
-from arm_sr.evaluation.table import build_table, measure_patches
+from arm_sr.evaluation.table import build_table, measure_patches, one_pass
 from arm_sr.imaging.folders import list_images, split_hold_out
 from arm_sr.models import ModelCard, load_model
 from arm_sr.patches import Grid
@@ -86,9 +86,8 @@ def compared(card: ModelCard, backend: Backend, planners: dict[str, Planner],
     """One picture: the squared error of the plans of every planner and, last, the oracle, (planners + 1, budgets); the
     scores of its patches, (planners, patches); their mean squared errors, (patches, branches)."""
     grid = Grid(pair.lr.shape[0], pair.lr.shape[1], PATCH)
-    passes = [interpolate(pair.lr, card.scale)]
-    passes += [backend.run(branch, pair.lr[None])[0] for branch in card.branches[1:]]
-    mse = np.stack([_patch_means(_squared(sr, pair.hr, card.scale), grid).ravel() for sr in passes], axis=1)
+    passes = (one_pass(card, backend, branch, pair.lr) for branch in card.branches)
+    mse = np.stack([grid.means(_squared(sr, pair.hr, card.scale)).ravel() for sr in passes], axis=1)
     errors = [
         [_error(planner.plan(pair.lr, budget, None, None, None).branch_map, mse, grid) for budget in BUDGETS]
         for planner in (*planners.values(), Oracle(card, backend, mse))
@@ -98,11 +97,6 @@ def compared(card: ModelCard, backend: Backend, planners: dict[str, Planner],
 
 def _error(branch_map: np.ndarray, mse: np.ndarray, grid: Grid) -> float:
     return float(mse[np.arange(len(mse)), branch_map.ravel()] @ grid.areas.ravel())
-
-
-def _patch_means(values: np.ndarray, grid: Grid) -> np.ndarray:
-    strips = np.add.reduceat(values, grid.col_edges[:-1], axis=1)
-    return np.add.reduceat(strips, grid.row_edges[:-1], axis=0) / grid.areas
 
 
 def _squared(first: np.ndarray, second: np.ndarray, scale: int) -> np.ndarray:

@@ -69,7 +69,7 @@ def measure_patches(card: ModelCard, backend: Backend, pairs: Iterable[Pair], pa
         large_rows, large_cols = ((a * card.scale, b * card.scale) for a, b in (rows, cols))
         columns = []
         for branch in card.branches:
-            sr = _one_pass(card, backend, branch, pair.lr)
+            sr = one_pass(card, backend, branch, pair.lr)
             squared = np.square(sr.astype(np.float32) - pair.hr).mean(axis=2)
             sums = window_sums(cv2.integral(squared, sdepth=cv2.CV_64F), large_rows, large_cols)
             columns.append(sums.ravel() / (patch * card.scale) ** 2)
@@ -79,7 +79,8 @@ def measure_patches(card: ModelCard, backend: Backend, pairs: Iterable[Pair], pa
     return Samples({n: np.concatenate(v) for n, v in found.items()}, np.concatenate(errors), pictures)
 
 
-def _one_pass(card: ModelCard, backend: Backend, branch: str, lr: np.ndarray) -> np.ndarray:
+def one_pass(card: ModelCard, backend: Backend, branch: str, lr: np.ndarray) -> np.ndarray:
+    """One branch over a whole LR picture, uint8 RGB (H, W, 3)."""
     if branch == card.branches[0]:
         return interpolate(lr, card.scale)
     return backend.run(branch, lr[None])[0]

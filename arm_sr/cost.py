@@ -15,7 +15,8 @@ from .models import BICUBIC, ModelCard
 class CostTable:
     """Cost of every branch on one device.
 
-    The interpolation branch is charged once for the whole picture, because that is how it runs.
+    The interpolation branch is charged once for the whole picture, because that is how it runs, and to every plan,
+    because where costs are measured the planning is in it.
     """
 
     unit: str

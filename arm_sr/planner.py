@@ -147,8 +147,9 @@ class Planner:
         """The plan that spends `limit` best."""
         areas = grid.areas.ravel()
         table = self.cost_of(limit)
-        most = limit.value * (table.one_pass(-1, int(areas.sum())) if limit.kind == "share" else 1.0)
-        interpolation = table.one_pass(0, int(areas.sum()))
+        interpolation = table.one_pass(0, int(areas.sum()))  # and planning, which is in it: charged to every plan
+        passes = [table.one_pass(branch, int(areas.sum())) + interpolation for branch in range(len(self.card.branches))]
+        most = limit.value * (passes[-1] if limit.kind == "share" else 1.0)
         error = mse * areas[:, None] if objective == "mse" else -psnr
 
         # Merging costs at least the patches without halo and at most a tile for each patch; only between the two
@@ -157,24 +158,22 @@ class Planner:
         apart = np.outer(np.diff(grid.row_edges) + halo, np.diff(grid.col_edges) + halo).ravel()
 
         per_call, per_pixel = table.per_call.copy(), table.per_pixel.copy()
-        per_call[0] = per_pixel[0] = 0  # interpolation is charged once,
-        once = interpolation if limit.kind == "ms" else 0.0  # and planning, which is in it, for every plan
+        per_call[0] = per_pixel[0] = 0
+        left = most - interpolation
 
         def fits(choices: np.ndarray) -> np.ndarray:
-            left = most - np.where(choices.all(axis=1), once, interpolation)
             pixel = per_pixel[choices]
             result = per_call[choices].sum(axis=1) + pixel @ apart <= left * (1 - 1e-9)
             unknown = (~result & (pixel @ areas <= left * (1 + 1e-9))).nonzero()[0]
             if len(unknown):
                 maps = choices[unknown].reshape(-1, *grid.shape)
-                result[unknown] = merged_cost(maps, grid, self.card.halo, table) <= left[unknown]
+                result[unknown] = merged_cost(maps, grid, self.card.halo, table) <= left
             return result
 
         each = np.outer(areas, per_pixel)
         up_from = _up_from(table, grid.patch**2, (grid.patch + halo) ** 2)
         upgrades = join_isolated(rank_upgrades(error, each), error, each, grid.shape, up_from)
-        passes = [table.one_pass(branch, int(areas.sum())) + once for branch in range(1, len(self.card.branches))]
-        everywhere = [np.full(len(areas), branch) for branch, cost in enumerate(passes, 1) if cost <= most]
+        everywhere = [np.full(len(areas), branch) for branch, cost in enumerate(passes) if branch and cost <= most]
         chosen = or_everywhere(error, solve(upgrades, len(areas), fits), everywhere)
         note = ""
         if not chosen.any() and interpolation > most:
@@ -191,7 +190,7 @@ class Planner:
         tiles = merge(branch_map, grid, self.card.halo, table)
         areas = grid.areas.ravel()
         pixels = int(areas.sum())
-        interpolation = table.one_pass(0, pixels) if kind == "ms" or (branches == 0).any() else 0.0
+        interpolation = table.one_pass(0, pixels)
         return Plan(
             model=self.card.name,
             model_sha256=self.card.sha256,
@@ -204,7 +203,7 @@ class Planner:
             requested=requested,
             objective=objective,
             cost=tiles.cost(table) + interpolation,
-            cost_largest=table.one_pass(-1, pixels),
+            cost_largest=table.one_pass(-1, pixels) + interpolation,
             unit=table.unit,
             macs=tiles.cost(self.macs),
             macs_largest=self.macs.one_pass(-1, pixels),

@@ -43,9 +43,9 @@ class Plan:
     objective: str
     """`mse` or `psnr`."""
     cost: float
-    """Predicted cost in `unit`, interpolation included."""
+    """Predicted cost in `unit`, interpolation and planning included."""
     cost_largest: float
-    """Cost of one pass of the largest sub-net in `unit`, without halo."""
+    """The same of one pass of the largest sub-net, without halo; what a share is of."""
     unit: str
     """`MAC` or `ms`."""
     macs: float

@@ -1,7 +1,5 @@
 """`Planner`: from a picture and what it may cost to a plan, by the model's table."""
 
-from functools import cached_property
-
 import cv2
 import numpy as np
 
@@ -49,6 +47,7 @@ class Planner:
         self.card, self._table, self._given_cost, self._backend = card, table, given_cost, backend
         self.macs = CostTable.of_macs(card)
         """Multiply-accumulates of every branch."""
+        self._measured: CostTable | None = None
 
     @property
     def table(self) -> EdgeTable:
@@ -60,10 +59,12 @@ class Planner:
             )
         return self._table
 
-    @cached_property
+    @property
     def measured_cost(self) -> CostTable:
         """Milliseconds of every branch on this machine: from the cache, else measured now."""
-        return calibration.cached_or_measured(self.card, self._backend)
+        if self._measured is None:
+            self._measured = calibration.cached_or_measured(self.card, self._backend)
+        return self._measured
 
     @property
     def share_cost(self) -> CostTable:
@@ -75,13 +76,9 @@ class Planner:
         """Milliseconds of every branch as far as they are known without measuring, else MACs."""
         if self._given_cost is not None and self._given_cost.unit == "ms":
             return self._given_cost
-        if "measured_cost" in self.__dict__:  # already measured or read
-            return self.measured_cost
-        return self._cached_cost or self.macs
-
-    @cached_property
-    def _cached_cost(self) -> CostTable | None:
-        return calibration.cached(self.card, self._backend)
+        if self._measured is None:
+            self._measured = calibration.cached(self.card, self._backend)
+        return self._measured or self.macs
 
     def cost_of(self, limit: Budget) -> CostTable:
         """The costs that a budget of this kind counts."""

@@ -74,6 +74,26 @@ def test_a_call_is_charged_with_its_new_shape_and_interpolation_with_planning(ca
     assert [0.0005, 0.002, 0.002] == pytest.approx(table.per_pixel.tolist(), rel=0.01)
 
 
+def test_a_call_is_timed_after_other_branches(card, monkeypatch):
+    """In a plan others had the caches before it: a machine that repeats a branch at half the cost does not show it."""
+
+    class Caching(Machine):
+        last = ""
+
+        def run(self, branch: str, batch: np.ndarray) -> np.ndarray:
+            before, again, self.last = self.now, branch == self.last, branch
+            result = super().run(branch, batch)
+            self.now -= (self.now - before) / 2 if again else 0
+            return result
+
+    machine = Caching(card)
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: machine.now / 1e3)
+    monkeypatch.setattr(calibration, "_planning", lambda card, backend: machine.plan)
+    table = calibration.measure(card, machine)
+    assert [3.5, 3.5] == pytest.approx(table.per_call[1:].tolist(), rel=0.01)
+    assert [0.002, 0.002] == pytest.approx(table.per_pixel[1:].tolist(), rel=0.01)
+
+
 def test_planning_is_timed_where_there_is_a_table(card, tmp_path, caplog):
     """A damaged one, which --lut may replace, is told."""
     card = ModelCard.load(shutil.copytree(card.folder, tmp_path / "copy"))

@@ -19,7 +19,7 @@ from .scheduler.tiles import Tiles, seams
 from .stitch import LARGEST, paste, soften_seams
 
 SHARE = 1 / 2
-"""A tile takes at most this share of the time that remains,"""
+"""A tile takes at most this share of the time that remained when it was planned,"""
 STEP_MS = 50.0
 """and where the picture is shown on the way at most this long, so that it is seen to improve."""
 SAFETY = 1.15

@@ -63,8 +63,8 @@ class Upscaler:
             model's sub-nets, which several upscalers may share.
         precision: arithmetic of an engine given by name, `fp32` or `bf16` (default: the engine's own, fp32).
         lut: edge-to-PSNR table to use instead of the model's own.
-        cost: cost table, or a file with one (JSON), to use instead of MACs; `%` is then a share of its largest
-            sub-net.
+        cost: cost table, or a file with one (JSON), to use instead of MACs; `%` is then a share of what a picture
+            costs by it with the largest sub-net everywhere, interpolation and planning included.
         progress: called with the LR pixels of each finished batch of tiles.
 
     Raises:
@@ -90,6 +90,9 @@ class Upscaler:
         if lut is not None or table_path(self.card).exists():
             table = EdgeTable.for_model(self.card, None if lut is None else Path(lut))
         given_cost = CostTable.load(Path(cost), self.card) if isinstance(cost, str | Path) else cost
+        if given_cost is not None and given_cost.branches != self.card.branches:
+            named = ", ".join(given_cost.branches)
+            raise UsageError(f"the cost table is of {named}; '{self.card.name}' has {', '.join(self.card.branches)}")
         self.planner = Planner(self.card, table, given_cost, self.backend)
         self.progress = progress
         self._radius = max(subnet.receptive_radius for subnet in self.card.subnets.values())
@@ -128,8 +131,9 @@ class Upscaler:
             budget: `40%` or 0.4 of one pass of the largest sub-net, `2.5GMAC`, `150ms` or `max`.
             eta: trade-off of ARM's rule, a number or `best`.
             width: one branch everywhere, such as `w48` or `bicubic`.
-            deadline: `80ms` or `1.5s` from this call on; what is there by then is returned, interpolated where
-                nothing better was. Sub-nets that no call has used yet are loaded within that time, see `load`.
+            deadline: `80ms` or `1.5s` from this call on, opening the model not counted; what is there by then is
+                returned, interpolated where nothing better was. Sub-nets that no call has used yet are loaded within
+                that time, see `load`.
             objective: what a budget or deadline minimises, `mse` (default) or `psnr`.
             plan: a plan to replay instead of making one.
 

@@ -32,16 +32,19 @@ METHOD = "6"
 TYPICAL = 320 * 180
 """LR pixels of the picture by which engines are compared."""
 ROUNDS = 7
-"""How often each is timed, every time with a row less: the tiles of plans differ, and what an engine does once for a
-shape is charged as a part of the call. The largest come first, because memory that grows would be timed too;"""
-LONGEST = 5.0
-"""seconds after which no further round begins; three are always done."""
+"""How often each is timed at most, after a round that is not, every time with a row less: the tiles of plans differ,
+and what an engine does once for a shape is charged as a part of the call. The largest come first, because memory that
+grows would be timed too."""
+LONGEST = 9.0
+"""Seconds in which a further round must end; one is always timed."""
 SHARE = "40%"
 """The budget whose planning is timed."""
 
 
 def measure(card: ModelCard, backend: Backend) -> CostTable:
-    """Time every branch on tiles of several sizes; takes less than ten seconds and wants an idle machine.
+    """Time every branch on tiles of several sizes; wants an idle machine.
+
+    Takes less than ten seconds, except on machines so slow that two rounds take longer.
 
     Returns:
         Milliseconds a call and an LR pixel that fit the medians best. A call is charged as one with a new shape;
@@ -63,24 +66,29 @@ def measure(card: ModelCard, backend: Backend) -> CostTable:
         for result in results:  # stitching is part of the cost
             canvas[: result.shape[0], : result.shape[1]] = result
 
-    times = np.full((2, ROUNDS, len(card.branches), len(BATCHES)), np.nan)  # first and second call with a shape
-    begun = time.perf_counter()
-    for done in tqdm(range(-1, ROUNDS), desc="calibrating", unit="round", leave=False, disable=None):
-        if done >= 3 and time.perf_counter() - begun > LONGEST:
-            break
-        # The round before the first is not timed. All branches in turn, so that a slow moment meets them alike, and
-        # because in a plan others had the caches since: a call right after its like is up to 1.3 times faster.
+    rounds: list[np.ndarray] = []  # milliseconds of the first and second call with a shape: (2, branches, batches)
+    begun = ended = time.perf_counter()
+    heights = range(ROUNDS // 2 + 1, -ROUNDS // 2, -1)
+    for taller in tqdm(heights, desc="calibrating", unit="round", leave=False, disable=None):
+        ms = np.empty((2, len(card.branches), len(BATCHES)))
+        # All branches in turn, so that a slow moment meets them alike, and because in a plan others had the caches
+        # since: a call right after its like is up to 1.3 times faster.
         for which, (count, rows, cols) in enumerate(BATCHES):
             for call in (0, 1):
                 for number, branch in enumerate(card.branches):
                     start = time.perf_counter()
-                    run(branch, count, rows - done + ROUNDS // 2, cols)
-                    if done >= 0:
-                        times[call, done, number, which] = 1e3 * (time.perf_counter() - start)
-    fits = [fit_cost(BATCHES, ms) for ms in np.nanmedian(times[1], axis=0)]
-    new_shape = np.maximum(0, np.nanmedian(times[0] - times[1], axis=(0, 2)))
+                    run(branch, count, rows + taller, cols)
+                    ms[call, number, which] = 1e3 * (time.perf_counter() - start)
+        rounds.append(ms)
+        before, ended = ended, time.perf_counter()
+        if len(rounds) > 1 and ended + (ended - before) - begun > LONGEST:
+            break
+    times = np.array(rounds[1:])  # the first round found a cold engine
+    taller_by = ROUNDS // 2 - (len(times) - 1) / 2  # on average; not 0 where rounds were left out
+    batches = [(count, rows + taller_by, cols) for count, rows, cols in BATCHES]
+    per_call, per_pixel = np.array([fit_cost(batches, ms) for ms in np.median(times[:, 1], axis=0)]).T
+    new_shape = np.maximum(0, np.median(times[:, 0] - times[:, 1], axis=(0, 2)))
     where = f"measured on {machine()}, {backend.name} {backend.version}"
-    per_call, per_pixel = np.array(fits).T
     return CostTable("ms", card.branches, per_call + new_shape, per_pixel, f"{where} {backend.precision}")
 
 
@@ -99,7 +107,7 @@ def _planning(card: ModelCard, backend: Backend) -> Callable[[np.ndarray], objec
     return lambda picture: planner.plan(picture, SHARE, None, None, None)
 
 
-def fit_cost(batches: Sequence[tuple[int, int, int]], ms: Sequence[float]) -> tuple[float, float]:
+def fit_cost(batches: Sequence[tuple[int, float, float]], ms: Sequence[float]) -> tuple[float, float]:
     """Cost of a tile and of an LR pixel, both 0 or more, with the least squared relative error.
 
     Args:

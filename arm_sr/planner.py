@@ -1,5 +1,7 @@
 """`Planner`: from a picture and what it may cost to a plan, by the model's table."""
 
+from functools import cached_property
+
 import cv2
 import numpy as np
 
@@ -68,17 +70,19 @@ class Planner:
 
     @property
     def share_cost(self) -> CostTable:
-        """The costs that `%` and eta count: the given ones, else the engine's own, else MACs."""
-        return self._given_cost or self._backend.cost or self.macs
+        """The costs that `%` and eta count: the given ones, else MACs."""
+        return self._given_cost or self.macs
 
     @property
     def clock_cost(self) -> CostTable:
         """Milliseconds of every branch as far as they are known without measuring, else MACs."""
         if self._given_cost is not None and self._given_cost.unit == "ms":
             return self._given_cost
-        if self._measured is None:
-            self._measured = calibration.cached(self.card, self._backend)
-        return self._measured or self.macs
+        return self._measured or self._cached_cost or self.macs
+
+    @cached_property
+    def _cached_cost(self) -> CostTable | None:
+        return calibration.cached(self.card, self._backend)
 
     def cost_of(self, limit: Budget) -> CostTable:
         """The costs that a budget of this kind counts."""
@@ -144,8 +148,9 @@ class Planner:
         """The plan that spends `limit` best."""
         areas = grid.areas.ravel()
         table = self.cost_of(limit)
-        interpolation = table.one_pass(0, int(areas.sum()))  # and planning, which is in it: charged to every plan
-        passes = [table.one_pass(branch, int(areas.sum())) + interpolation for branch in range(len(self.card.branches))]
+        pixels = int(areas.sum())
+        interpolation = table.one_pass(0, pixels)  # and planning, where it is measured: charged to every plan
+        passes = [table.one_pass(branch, pixels) + interpolation for branch in range(1, len(self.card.branches))]
         most = limit.value * (passes[-1] if limit.kind == "share" else 1.0)
         error = mse * areas[:, None] if objective == "mse" else -psnr
 
@@ -170,12 +175,12 @@ class Planner:
         each = np.outer(areas, per_pixel)
         up_from = _up_from(table, grid.patch**2, (grid.patch + halo) ** 2)
         upgrades = join_isolated(rank_upgrades(error, each), error, each, grid.shape, up_from)
-        everywhere = [np.full(len(areas), branch) for branch, cost in enumerate(passes) if branch and cost <= most]
+        everywhere = [np.full(len(areas), branch) for branch, cost in enumerate(passes, 1) if cost <= most]
         chosen = or_everywhere(error, solve(upgrades, len(areas), fits), everywhere)
         note = ""
         if not chosen.any() and interpolation > most:
             note = (
-                f"the budget of {limit.text} is below the cost of interpolation, "
+                f"the budget of {limit.text} is below the cost of planning and interpolation, "
                 f"{interpolation:.2f} {table.unit}: the picture is interpolated"
             )
         return self.finish(grid, chosen, mse, table, limit.kind, limit.text, objective, note)

@@ -19,9 +19,17 @@ CONTEXT = 4
 
 
 def interpolate(image: np.ndarray, scale: int) -> np.ndarray:
-    """The interpolation branch: OpenCV's cubic, (H, W[, C]) to (scale * H, scale * W[, C]), same dtype."""
+    """The interpolation branch: OpenCV's cubic, (H, W[, C]) to (scale * H, scale * W[, C]), same dtype.
+
+    Raises MemoryError when there is not enough.
+    """
     height, width = image.shape[:2]
-    return cv2.resize(image, (width * scale, height * scale), interpolation=cv2.INTER_CUBIC)
+    try:
+        return cv2.resize(image, (width * scale, height * scale), interpolation=cv2.INTER_CUBIC)
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(str(error)) from error
+        raise
 
 
 class Rendering:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from arm_sr import UsageError, calibration
-from arm_sr.backends import PRECISIONS, open_backend
+from arm_sr.backends import PRECISIONS, open_backend, usable_backends
 from arm_sr.calibration import BATCHES, _ranking_path, calibrate_all, fastest, fit_cost, open_fastest
 from arm_sr.models import ModelCard
 
@@ -74,6 +74,25 @@ def test_a_call_is_charged_with_its_new_shape_and_interpolation_with_planning(ca
     assert [0.0005, 0.002, 0.002] == pytest.approx(table.per_pixel.tolist(), rel=0.01)
 
 
+def test_rounds_that_are_left_out_change_no_cost(card, monkeypatch):
+    """A machine so slow that one round is all there is time for: its tiles were taller than those of all rounds."""
+
+    class Slow(Machine):
+        def run(self, branch: str, batch: np.ndarray) -> np.ndarray:
+            before = self.now
+            result = super().run(branch, batch)
+            self.now += 99 * (self.now - before)
+            return result
+
+    machine = Slow(card)
+    monkeypatch.setattr(calibration.time, "perf_counter", lambda: machine.now / 1e3)
+    monkeypatch.setattr(calibration, "_planning", lambda card, backend: machine.plan)
+    table = calibration.measure(card, machine)
+    assert len({shape for _, shape in machine.seen}) == 2 * len(BATCHES)
+    assert [350, 350] == pytest.approx(table.per_call[1:].tolist(), rel=0.01)
+    assert [0.2, 0.2] == pytest.approx(table.per_pixel[1:].tolist(), rel=0.01)
+
+
 def test_a_call_is_timed_after_other_branches(card, monkeypatch):
     """In a plan others had the caches before it: a machine that repeats a branch at half the cost does not show it."""
 
@@ -92,6 +111,17 @@ def test_a_call_is_timed_after_other_branches(card, monkeypatch):
     table = calibration.measure(card, machine)
     assert [3.5, 3.5] == pytest.approx(table.per_call[1:].tolist(), rel=0.01)
     assert [0.002, 0.002] == pytest.approx(table.per_pixel[1:].tolist(), rel=0.01)
+
+
+def test_engines_that_cannot_open_the_model_are_left_out(card, tmp_path, caplog):
+    """Torch reads weights that an exported model may come without."""
+    copy = shutil.copytree(card.folder, tmp_path / "copy")
+    (copy / "supernet.safetensors").unlink()
+    with caplog.at_level("INFO"):
+        engines = {backend.name for backend in usable_backends(ModelCard.load(copy))}
+    assert "onnxruntime" in engines
+    assert "pytorch" not in engines
+    assert "supernet.safetensors" in caplog.text
 
 
 def test_planning_is_timed_where_there_is_a_table(card, tmp_path, caplog):

@@ -14,8 +14,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from arm_sr import Upscaler
+from arm_sr import Upscaler, api, calibration
+from arm_sr.backends import open_backend
 from arm_sr.cli import main
+from arm_sr.cost import CostTable
+from arm_sr.evaluation import quality
 from arm_sr.imaging.io import Image, read_image, write_image
 from arm_sr.models import load_model
 
@@ -122,7 +125,7 @@ def test_several_inputs_give_what_each_gives_alone(run, tiny_model: Path, small:
     assert (0, names) == (status, [json.loads(line)["file"] for line in out.splitlines()])
 
 
-@pytest.mark.parametrize("where", ["reading", "checking", "upscaling", "writing"])
+@pytest.mark.parametrize("where", ["reading", "checking", "upscaling", "interpolating", "writing"])
 def test_a_failure_in_the_middle_is_named_in_its_place(
     run, tiny_model: Path, small: np.ndarray, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -130,12 +133,19 @@ def test_a_failure_in_the_middle_is_named_in_its_place(
     for name in ("a.png", "b.png", "c.png"):
         save(small, name)
     save(small[:20], "b.png")
-    upscale, replace = Upscaler.upscale, Path.replace
+    upscale, replace, resize = Upscaler.upscale, Path.replace, cv2.resize
 
     def no_memory(self: Upscaler, image: np.ndarray, **how: object) -> object:
         if len(image) == 20:
             raise MemoryError
         return upscale(self, image, **how)
+
+    def no_memory_for_opencv(image: np.ndarray, *how: object, **more: object) -> np.ndarray:
+        if len(image) == 20:
+            error = cv2.error("Failed to allocate 768000000 bytes")
+            error.code = cv2.Error.StsNoMem
+            raise error
+        return resize(image, *how, **more)
 
     def full_disk(self: Path, target: Path) -> Path:
         if Path(target).name == "b_x2.png":
@@ -149,15 +159,18 @@ def test_a_failure_in_the_middle_is_named_in_its_place(
             Path("out/b_x2.png").mkdir(parents=True)
         case "upscaling":
             monkeypatch.setattr(Upscaler, "upscale", no_memory)
+        case "interpolating":
+            monkeypatch.setattr(cv2, "resize", no_memory_for_opencv)
         case "writing":
             monkeypatch.setattr(Path, "replace", full_disk)
-    status, out, err = run("upscale", "a.png", "b.png", "c.png", "-o", "out", "-m", tiny_model, "--json", "-")
+    how = ["-m", tiny_model, "--width", "bicubic", "--json", "-"]
+    status, out, err = run("upscale", "a.png", "b.png", "c.png", "-o", "out", *how)
     assert 1 == status
     assert ["a.png", "c.png"] == [json.loads(line)["file"] for line in out.splitlines()]
     first, error, last, count = err.splitlines()
     assert first.startswith("a.png -> ")
     assert error.startswith("arm-sr: error: ")
-    assert ("b.png" if where in ("reading", "upscaling") else "out/b_x2.png") in error
+    assert ("out/b_x2.png" if where in ("checking", "writing") else "b.png") in error
     assert last.startswith("c.png -> ")
     assert "arm-sr: 1 of 3 pictures failed" == count
     assert {"a_x2.png", "c_x2.png"} == {p.name for p in Path("out").iterdir() if p.is_file()}
@@ -445,6 +458,33 @@ def test_sweep_writes_table_json_and_plot(run, photo: np.ndarray) -> None:
     assert load("s/sweep.png").shape[1] > 500
     assert "w64" in out
     assert 0 == run("sweep", "hr", "-o", "e", "--etas", "0,best", "--repeats", 1, "-q")[0]
+
+
+def test_sweep_runs_all_settings_on_one_engine(run, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ARM's too, whatever the precision."""
+    opened = []
+    monkeypatch.setattr(api, "open_backend", lambda *how: opened.append(open_backend(*how)) or opened[-1])
+    Path("hr").mkdir()
+    save(photo[:60, :60], "hr/a.png")
+    arm = Path(__file__).parent.parent / "lut" / "plain-x4.arm.json"
+    how = ["--backend", "onnxruntime", "--budgets", "20%", "--arm", arm, "--repeats", 1, "-q"]
+    assert 0 == run("sweep", "hr", "-o", "s", *how)[0]
+    assert 1 == len(opened)
+
+
+def test_evaluate_times_no_calibration_and_no_loading(run, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are done before the first picture."""
+    done = []
+    costs = CostTable.of_macs(load_model("plain-x4"))
+    costs = CostTable("ms", costs.branches, costs.per_call, costs.per_pixel / 1e8, "made up")
+    score, load_all = quality.score_picture, Upscaler.load
+    monkeypatch.setattr(calibration, "measure", lambda *how: done.append("measured") or costs)
+    monkeypatch.setattr(Upscaler, "load", lambda self: done.append("loaded") or load_all(self))
+    monkeypatch.setattr(quality, "score_picture", lambda *how: done.append("scored") or score(*how))
+    Path("hr").mkdir()
+    save(photo[:60, :60], "hr/a.png")
+    assert 0 == run("evaluate", "hr", "-b", "1ms", "-q")[0]
+    assert ["loaded", "measured", "scored"] == done
 
 
 def test_evaluate_agrees_with_the_metrics(run, photo: np.ndarray) -> None:

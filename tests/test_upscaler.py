@@ -292,8 +292,11 @@ def test_time_budgets_use_the_given_costs(photo: np.ndarray, tmp_path: Path) -> 
         assert pytest.approx(recount) == plan.cost
         assert 0.7 * limit < plan.cost <= limit
         assert "ms" == plan.unit
+    foreign = CostTable("ms", ("bicubic", "a", "b", "c"), np.ones(4), per_pixel, "made up")
+    with pytest.raises(UsageError, match=r"the cost table is of bicubic, a, b, c; 'plain-x4' has bicubic, w16"):
+        Upscaler("plain-x4", cost=foreign)
     few = upscaler.plan(image, "0.01ms")
-    assert "below the cost of interpolation" in few.note
+    assert "below the cost of planning and interpolation" in few.note
     assert not few.branch_map.any()
     assert "MAC" == upscaler.plan(image, "0.5GMAC").unit
 

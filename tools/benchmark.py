@@ -74,7 +74,7 @@ def main() -> None:
         command.add_argument("--json", type=Path, help="write the figures here too")
     add = commands.choices["curve"].add_argument
     add("-o", "--output", type=Path, help="write curve.json and curve.png into this folder")
-    add("--budgets", default=BUDGETS, help="shares of the largest sub-net's time (default %(default)s)")
+    add("--budgets", default=BUDGETS, help="shares of the time with the largest sub-net (default %(default)s)")
     add("--arm", type=Path, help="ARM's table, to run its own procedure too")
     add("--etas", default="0.2,0.5,1,2,5", help="of ARM's procedure (default %(default)s)")
     add("--onnx", type=Path, nargs="*", default=[], help="other networks, run by ONNX Runtime")

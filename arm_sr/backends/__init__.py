@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from importlib import import_module
 
-from ..errors import BackendError, UsageError
+from ..errors import ArtefactError, BackendError, UsageError
 from ..models import ModelCard
 from .base import Backend
 from .threads import allowed_threads
@@ -51,7 +51,7 @@ def usable_backends(card: ModelCard) -> Iterator[Backend]:
         for precision in PRECISIONS[name]:
             try:
                 yield open_backend(name, card, precision)
-            except BackendError as error:
+            except (ArtefactError, BackendError) as error:
                 log.info("left out: %s", error)
 
 

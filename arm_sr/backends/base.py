@@ -4,8 +4,6 @@ from typing import Protocol
 
 import numpy as np
 
-from ..cost import CostTable
-
 
 class Backend(Protocol):
     """An engine with the sub-nets of one model."""
@@ -18,8 +16,6 @@ class Backend(Protocol):
     """Arithmetic of the sub-nets, such as `fp32`."""
     model_sha256: str
     """`ModelCard.sha256` of the model whose sub-nets it has."""
-    cost: CostTable | None
-    """What `%` counts on this engine; None for MACs."""
 
     def load(self, branch: str) -> None:
         """Make the sub-net called `branch` ready, so that `run` does not pay for it."""

@@ -13,7 +13,6 @@ class OnnxRuntime:
     name = "onnxruntime"
     version: str = onnxruntime.__version__
     precision = "fp32"
-    cost = None
 
     def __init__(self, card: ModelCard, threads: int) -> None:
         self._card, self._threads = card, threads

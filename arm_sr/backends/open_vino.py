@@ -19,7 +19,6 @@ class OpenVino:
 
     name = "openvino"
     version: str = openvino.__version__
-    cost = None
 
     def __init__(self, card: ModelCard, precision: str, threads: int) -> None:
         self._card, self.precision, self._threads = card, precision, threads

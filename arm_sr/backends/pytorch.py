@@ -16,7 +16,6 @@ class PyTorch:
     name = "pytorch"
     version: str = torch.__version__
     precision = "fp32"
-    cost = None
 
     def __init__(self, card: ModelCard, threads: int) -> None:
         self._card, self._threads = card, threads

@@ -1,6 +1,6 @@
 """Measure what every branch costs on this machine, for budgets in milliseconds and the choice of the engine.
 
-Without --backend every engine that is installed is measured, each for up to ten seconds. Planning is charged with
+Without --backend every engine that is installed is measured, each for about ten seconds. Planning is charged with
 the interpolation. The costs are kept per machine, engine and model; let the machine be idle.
 """
 
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
         tables = calibrate_all(card)
         chosen = fastest(card, args.precision)
         if chosen not in tables:
-            raise BackendError(f"no engine here has the precision {args.precision}")
+            raise BackendError(f"no engine here has the precision {args.precision or 'that auto takes'}")
     else:
         backend = open_backend(args.backend, card, args.precision)
         chosen = backend.name, backend.precision

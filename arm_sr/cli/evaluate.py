@@ -31,12 +31,14 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation.pairs import read_pairs
     from ..evaluation.quality import finite, score_picture, summarise
     from ..imaging.folders import list_images
+    from ..scheduler import Budget
 
     how = choice_of(args)
     files = list_images(args.folder)
     upscaler = open_upscaler(args)
-    if args.deadline:
-        upscaler.load()
+    upscaler.load()  # what is done once is no part of the time of the first picture
+    if args.budget is not None and (budget := Budget.parse(args.budget)).kind == "ms":
+        upscaler.planner.cost_of(budget)
     scores, failed = [], 0
     for file in tqdm(files, desc="evaluate", unit="picture", disable=True if args.quiet else None):
         try:

@@ -21,7 +21,7 @@ def add_model(parser: argparse.ArgumentParser, default: str | None = "plain-x4")
     add_engine(parser, default)
     add = parser.add_argument
     add("--lut", type=Path, metavar="FILE", help="edge-to-PSNR table instead of the model's own")
-    add("--cost", type=Path, metavar="FILE", help="cost table of a device; %% is then a share of its largest sub-net")
+    add("--cost", type=Path, metavar="FILE", help="cost table of a device, which %% then counts instead of MACs")
 
 
 def add_choice(parser: argparse.ArgumentParser) -> None:

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     if args.arm:
         from ..api import Upscaler
 
-        arm = Upscaler(args.model, backend=args.backend, lut=args.arm, cost=args.cost)
+        arm = Upscaler(args.model, backend=upscaler.backend, lut=args.arm, cost=args.cost)
     points = settings_of(upscaler, budgets, etas, arm)
     with tqdm(total=len(points) * len(files), desc="sweep", unit="run", disable=True if args.quiet else None) as bar:
         rows = sweep(points, files, args.repeats, bar.update)

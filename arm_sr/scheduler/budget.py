@@ -24,7 +24,7 @@ class Budget:
     """What one picture may cost."""
 
     kind: str
-    """`share` of one pass of the largest sub-net, `macs`, `ms` on this device, or `max`."""
+    """`share` of what the largest sub-net costs everywhere, `macs`, `ms` on this device, or `max`."""
     value: float
     """Share from 0 to 1, MACs or milliseconds; infinite for `max`."""
     text: str

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from arm_sr import UsageError, calibration
 from arm_sr.backends import PRECISIONS, open_backend, usable_backends
 from arm_sr.calibration import BATCHES, _ranking_path, calibrate_all, fastest, fit_cost, open_fastest
+from arm_sr.cost import CostTable
 from arm_sr.models import ModelCard
 
 
@@ -64,17 +66,27 @@ class Machine:
         self.now += 2 + 0.0005 * picture.shape[0] * picture.shape[1]
 
 
-def test_a_call_is_charged_with_its_new_shape_and_interpolation_with_planning(card, monkeypatch):
+@pytest.fixture
+def measured(card: ModelCard, monkeypatch: pytest.MonkeyPatch) -> Callable[[Machine], CostTable]:
+    """The costs of a machine, by a clock that only it moves."""
+
+    def by(machine: Machine) -> CostTable:
+        monkeypatch.setattr(calibration.time, "perf_counter", lambda: machine.now / 1e3)
+        monkeypatch.setattr(calibration, "_planning", lambda card, backend: machine.plan)
+        return calibration.measure(card, machine)
+
+    return by
+
+
+def test_a_call_is_charged_with_its_new_shape_and_interpolation_with_planning(card, measured):
     """To the millisecond, on a clock that only they move."""
     machine = Machine(card)
-    monkeypatch.setattr(calibration.time, "perf_counter", lambda: machine.now / 1e3)
-    monkeypatch.setattr(calibration, "_planning", lambda card, backend: machine.plan)
-    table = calibration.measure(card, machine)
+    table = measured(machine)
     assert [2, 3.5, 3.5] == pytest.approx(table.per_call.tolist(), rel=0.01)
     assert [0.0005, 0.002, 0.002] == pytest.approx(table.per_pixel.tolist(), rel=0.01)
 
 
-def test_rounds_that_are_left_out_change_no_cost(card, monkeypatch):
+def test_rounds_that_are_left_out_change_no_cost(card, measured):
     """A machine so slow that one round is all there is time for: its tiles were taller than those of all rounds."""
 
     class Slow(Machine):
@@ -85,15 +97,13 @@ def test_rounds_that_are_left_out_change_no_cost(card, monkeypatch):
             return result
 
     machine = Slow(card)
-    monkeypatch.setattr(calibration.time, "perf_counter", lambda: machine.now / 1e3)
-    monkeypatch.setattr(calibration, "_planning", lambda card, backend: machine.plan)
-    table = calibration.measure(card, machine)
+    table = measured(machine)
     assert len({shape for _, shape in machine.seen}) == 2 * len(BATCHES)
     assert [350, 350] == pytest.approx(table.per_call[1:].tolist(), rel=0.01)
     assert [0.2, 0.2] == pytest.approx(table.per_pixel[1:].tolist(), rel=0.01)
 
 
-def test_a_call_is_timed_after_other_branches(card, monkeypatch):
+def test_a_call_is_timed_after_other_branches(card, measured):
     """In a plan others had the caches before it: a machine that repeats a branch at half the cost does not show it."""
 
     class Caching(Machine):
@@ -106,9 +116,7 @@ def test_a_call_is_timed_after_other_branches(card, monkeypatch):
             return result
 
     machine = Caching(card)
-    monkeypatch.setattr(calibration.time, "perf_counter", lambda: machine.now / 1e3)
-    monkeypatch.setattr(calibration, "_planning", lambda card, backend: machine.plan)
-    table = calibration.measure(card, machine)
+    table = measured(machine)
     assert [3.5, 3.5] == pytest.approx(table.per_call[1:].tolist(), rel=0.01)
     assert [0.002, 0.002] == pytest.approx(table.per_pixel[1:].tolist(), rel=0.01)
 

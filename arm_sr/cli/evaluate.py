@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from .options import add_choice, add_model, add_talk, choice_of, open_upscaler
+from .options import add_choice, add_model, add_talk, choice_of, measure_first, open_upscaler
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,14 +31,12 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation.pairs import read_pairs
     from ..evaluation.quality import finite, score_picture, summarise
     from ..imaging.folders import list_images
-    from ..scheduler import Budget
 
     how = choice_of(args)
     files = list_images(args.folder)
     upscaler = open_upscaler(args)
     upscaler.load()  # what is done once is no part of the time of the first picture
-    if args.budget is not None and (budget := Budget.parse(args.budget)).kind == "ms":
-        upscaler.planner.cost_of(budget)
+    measure_first(args, upscaler)
     scores, failed = [], 0
     for file in tqdm(files, desc="evaluate", unit="picture", disable=True if args.quiet else None):
         try:

@@ -55,6 +55,17 @@ def open_upscaler(args: argparse.Namespace, model: str | None = None) -> "Upscal
     return Upscaler(model or args.model, backend=args.backend, precision=args.precision, lut=args.lut, cost=args.cost)
 
 
+def measure_first(args: argparse.Namespace, upscaler: "Upscaler") -> bool:
+    """Whether the budget is in milliseconds; what they cost here is then measured, if it is not known, so that the
+    first picture does not pay for it."""
+    from ..scheduler import Budget
+
+    in_ms = args.budget is not None and Budget.parse(args.budget).kind == "ms"
+    if in_ms:
+        upscaler.planner.cost_of(Budget.parse(args.budget))
+    return in_ms
+
+
 def choice_of(args: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `Upscaler.upscale` that the options ask for, checked before any picture is read."""
     from ..scheduler import Budget

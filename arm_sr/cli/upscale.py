@@ -14,7 +14,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .options import add_choice, add_model, add_talk, choice_of, open_upscaler
+from .options import add_choice, add_model, add_talk, choice_of, measure_first, open_upscaler
 from .pipeline import overlapped
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ def run(args: argparse.Namespace) -> int:
     from ..api import model_of_scale
     from ..atomic import write_bytes
     from ..errors import BackendError, ImageError, ModelError, UsageError
-    from ..scheduler import Budget
 
     how = choice_of(args)
     if args.heatmap and len(args.inputs) > 1:
@@ -67,9 +66,7 @@ def run(args: argparse.Namespace) -> int:
     # What is done once is no part of the time of the first picture.
     if args.deadline:
         upscaler.load()
-    in_ms = args.budget is not None and Budget.parse(args.budget).kind == "ms"
-    if in_ms:
-        upscaler.planner.cost_of(Budget.parse(args.budget))
+    in_ms = measure_first(args, upscaler)
     # Threads that read and write would take the time that a picture was given.
     by_clock = in_ms or args.deadline is not None
 

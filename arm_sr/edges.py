@@ -1,8 +1,4 @@
-"""Edge scores: how much detail a patch of the LR picture holds.
-
-From ARM (Chen et al., ECCV 2022): the Laplacian of the grey picture with the 3x3 kernel
-[[2, 0, 2], [0, -8, 0], [2, 0, 2]], its absolute value saturated at 255.
-"""
+"""Edge scores: how much detail a patch of the LR picture holds."""
 
 from collections.abc import Callable
 
@@ -13,20 +9,30 @@ from .patches import Grid
 
 
 def edge_map(image: np.ndarray) -> np.ndarray:
-    """Absolute Laplacian of an LR picture, uint8 (H, W, 3) RGB or (H, W) grey: uint8 (H, W)."""
-    grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    return cv2.convertScaleAbs(cv2.Laplacian(grey, cv2.CV_16S, ksize=3))
+    """ARM's absolute Laplacian (Chen et al., ECCV 2022), by [[2, 0, 2], [0, -8, 0], [2, 0, 2]], saturated at 255.
+
+    From an LR picture, uint8 (H, W, 3) RGB or (H, W) grey: uint8 (H, W).
+    """
+    return _laplacian(image, 3)
 
 
 def edge_energy(image: np.ndarray) -> np.ndarray:
-    """The square of `edge_map`: uint16 (H, W)."""
-    edges = edge_map(image)
+    """The squared Laplacian of the four nearest neighbours, by [[0, 1, 0], [1, -4, 1], [0, 1, 0]].
+
+    From a picture as in `edge_map`: uint16 (H, W).
+    """
+    edges = _laplacian(image, 1)
     return np.multiply(edges, edges, dtype=np.uint16)
 
 
-SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"laplacian-mean": edge_map, "laplacian-energy": edge_energy}
+def _laplacian(image: np.ndarray, aperture: int) -> np.ndarray:
+    grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return cv2.convertScaleAbs(cv2.Laplacian(grey, cv2.CV_16S, ksize=aperture))
+
+
+SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"laplacian-mean": edge_map, "laplacian4-energy": edge_energy}
 """By name what a score is the mean of over the patch: from an LR picture, uint8 (H, W[, 3]), to values of its pixels,
-(H, W). `laplacian-mean` is ARM's; `laplacian-energy` orders patches better by what they gain."""
+(H, W). `laplacian-mean` is ARM's; `laplacian4-energy` tells better how much a patch gains (lut/README.md)."""
 
 
 def window_scores(image: np.ndarray, rows: tuple[np.ndarray, np.ndarray], cols: tuple[np.ndarray, np.ndarray],

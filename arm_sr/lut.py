@@ -69,6 +69,10 @@ class EdgeTable:
         """Row of the table for each score; any shape."""
         return np.searchsorted(self.edges[1:-1], scores, side="right")
 
+    def mean_mse(self, branch: str) -> float:
+        """Mean squared error of a branch over the patches of all bins."""
+        return float(np.average(self.mse[:, self.branches.index(branch)], weights=self.counts))
+
     def save(self, path: Path) -> None:
         """Write the table as JSON in one step."""
         data = dataclasses.asdict(self)

@@ -15,7 +15,7 @@ from .models import ModelCard
 from .patches import Grid
 from .scheduler import Budget, Plan
 from .scheduler.policy import eta_rule, parse_eta
-from .scheduler.solver import join_isolated, or_everywhere, rank_upgrades, solve, total_error
+from .scheduler.solver import Upgrades, join_isolated, or_everywhere, rank_upgrades, solve, total_error
 from .scheduler.tiles import merge, merged_cost
 
 OBJECTIVES = ("mse", "psnr")
@@ -122,17 +122,9 @@ class Planner:
         given = [name for name, value in (("budget", budget), ("eta", eta), ("width", width)) if value is not None]
         if len(given) > 1:
             raise UsageError(f"{' and '.join(given)} exclude each other")
-        checked_objective(objective)
+        objective = checked_objective(objective or ("psnr" if eta is not None else None))
         if eta is not None:
-            if objective == "mse":
-                raise UsageError("eta means the psnr objective; leave the objective out or use a budget")
-            eta = parse_eta(eta)
-            grid, psnr, mse = self.predict(rgb)
-            table = self.share_cost
-            per_patch = table.per_call + table.per_pixel * grid.patch**2
-            chosen = eta_rule(psnr, per_patch / per_patch[-1], eta)
-            return self.finish(grid, chosen, mse, table, "eta", "best" if np.isinf(eta) else str(eta), "psnr")
-        objective = checked_objective(objective)
+            return self._trade_off(rgb, parse_eta(eta), objective)
         limit = Budget.parse("max" if budget is None else budget)
         everywhere_branch = self.card.branch_number(width or self.card.largest)
         if width is None and limit.kind != "max":
@@ -143,6 +135,40 @@ class Planner:
         chosen = np.full(grid.areas.size, everywhere_branch)
         kind, requested = ("max", limit.text) if width is None else ("width", width)
         return self.finish(grid, chosen, None, self.macs, kind, requested, objective)
+
+    def _trade_off(self, rgb: np.ndarray, eta: float, objective: str) -> Plan:
+        """The plan for the trade-off `eta`: ARM's rule, or for `mse` the largest eta * PSNR - cost with the PSNR over
+        all pixels of a set of pictures like the table's. A squared error is then worth the same in all of them, so
+        difficult pictures get more than easy ones."""
+        table = self.share_cost
+        if objective == "psnr":
+            grid, psnr, mse = self.predict(rgb)
+            per_patch = table.per_call + table.per_pixel * grid.patch**2
+            chosen = eta_rule(psnr, per_patch / per_patch[-1], eta)
+        else:
+            grid, _, mse = self.expect(rgb)
+            areas = grid.areas.ravel()
+            pixels = int(areas.sum())
+            passes = [table.one_pass(branch, pixels) for branch in range(1, len(self.card.branches))]
+            # The derivative of 10 log10(1 / mse) where the largest sub-net is on the table's pictures.
+            db = 10 / np.log(10) / self.table.mean_mse(self.card.largest)
+            error = min(eta, 1e9) * db * mse * areas[:, None] / pixels * passes[-1]
+            mixed = self._upgrades(grid, error, table).worth(1.0, len(areas))
+            choices = np.array([mixed, *(np.full(len(areas), branch) for branch in range(1, len(self.card.branches)))])
+            costs = [merged_cost(mixed.reshape(1, *grid.shape), grid, self.card.halo, table)[0], *passes]
+            errors = error[np.arange(len(areas)), choices].sum(axis=1)
+            chosen = choices[np.argmin(errors + costs)]
+        return self.finish(grid, chosen, mse, table, "eta", "best" if np.isinf(eta) else str(eta), objective)
+
+    def _upgrades(self, grid: Grid, error: np.ndarray, table: CostTable) -> Upgrades:
+        """The steps in which patches get dearer branches: `error` is (patches, branches)."""
+        areas = grid.areas.ravel()
+        halo = 2 * self.card.halo
+        per_pixel = table.per_pixel.copy()
+        per_pixel[0] = 0  # the interpolation is there anyway
+        each = np.outer(areas, per_pixel)
+        up_from = _up_from(table, grid.patch**2, (grid.patch + halo) ** 2)
+        return join_isolated(rank_upgrades(error, each), error, each, grid.shape, up_from)
 
     def _within(self, limit: Budget, objective: str, grid: Grid, psnr: np.ndarray, mse: np.ndarray) -> Plan:
         """The plan that spends `limit` best."""
@@ -172,9 +198,7 @@ class Planner:
                 result[unknown] = merged_cost(maps, grid, self.card.halo, table) <= left
             return result
 
-        each = np.outer(areas, per_pixel)
-        up_from = _up_from(table, grid.patch**2, (grid.patch + halo) ** 2)
-        upgrades = join_isolated(rank_upgrades(error, each), error, each, grid.shape, up_from)
+        upgrades = self._upgrades(grid, error, table)
         everywhere = [np.full(len(areas), branch) for branch, cost in enumerate(passes, 1) if cost <= most]
         chosen = or_everywhere(error, solve(upgrades, len(areas), fits), everywhere)
         note = ""

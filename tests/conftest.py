@@ -56,7 +56,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model=card.name,
         model_sha256=card.sha256,
         patch=16,
-        score="laplacian-energy",
+        score="laplacian4-energy",
         interpolator=INTERPOLATOR,
         branches=card.branches,
         edges=edges,

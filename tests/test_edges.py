@@ -8,11 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import few
 
-from arm_sr.edges import SCORES, edge_map, patch_scores, window_scores
+from arm_sr.edges import SCORES, edge_energy, edge_map, patch_scores, window_scores
 from arm_sr.patches import Grid
 
 PHOTO = skimage.data.astronaut()[20:61, 180:233]
-KERNEL = ((2, 0, 2), (0, -8, 0), (2, 0, 2))
+KERNELS = {
+    "laplacian-mean": ((2, 0, 2), (0, -8, 0), (2, 0, 2)),
+    "laplacian4-energy": ((0, 1, 0), (1, -4, 1), (0, 1, 0)),
+}
+POWERS = {"laplacian-mean": 1, "laplacian4-energy": 2}
 SIZES = [(1, 1), (1, 2), (1, 9), (2, 1), (9, 1), (2, 2), (3, 5), (20, 33)]
 
 
@@ -25,29 +29,31 @@ def reflected(index: int, size: int) -> int:
     return index
 
 
-def slow_edge_map(grey: np.ndarray) -> np.ndarray:
-    """The definition, pixel by pixel."""
+def slow_map(image: np.ndarray, score: str) -> np.ndarray:
+    """The definition, pixel by pixel, of what a score is the mean of."""
+    grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     height, width = grey.shape
-    result = np.zeros(grey.shape, np.uint8)
+    result = np.zeros(grey.shape, np.int64)
     for y in range(height):
         for x in range(width):
             total = 0
             for dy in (-1, 0, 1):
                 for dx in (-1, 0, 1):
-                    total += KERNEL[dy + 1][dx + 1] * int(grey[reflected(y + dy, height), reflected(x + dx, width)])
-            result[y, x] = min(abs(total), 255)
+                    weight = KERNELS[score][dy + 1][dx + 1]
+                    total += weight * int(grey[reflected(y + dy, height), reflected(x + dx, width)])
+            result[y, x] = min(abs(total), 255) ** POWERS[score]
     return result
 
 
-def slow_scores(edges: np.ndarray, grid: Grid, score: str) -> np.ndarray:
+def slow_scores(image: np.ndarray, grid: Grid, score: str) -> np.ndarray:
     """Plain mean of every patch."""
-    power = {"laplacian-mean": 1, "laplacian-energy": 2}[score]
     rows, cols = grid.shape
+    values = slow_map(image, score)
     result = np.zeros(grid.shape)
     for r in range(rows):
         for c in range(cols):
-            patch = edges[r * grid.patch : (r + 1) * grid.patch, c * grid.patch : (c + 1) * grid.patch]
-            result[r, c] = np.mean(patch.astype(np.float64) ** power)
+            patch = values[r * grid.patch : (r + 1) * grid.patch, c * grid.patch : (c + 1) * grid.patch]
+            result[r, c] = np.mean(patch)
     return result
 
 
@@ -56,27 +62,27 @@ def noise(shape, low=0, high=255):
     return np.random.default_rng(7).integers(low, high, shape, np.uint8, endpoint=True)
 
 
-def test_edge_map_of_a_photo_is_the_loop_over_the_kernel():
+@pytest.mark.parametrize("score", SCORES)
+def test_maps_of_a_photo_are_the_loop_over_the_kernel(score):
     """On OpenCV's grey picture of the RGB photo."""
-    expected = slow_edge_map(cv2.cvtColor(PHOTO, cv2.COLOR_RGB2GRAY))
-    np.testing.assert_array_equal(expected, edge_map(PHOTO))
+    np.testing.assert_array_equal(slow_map(PHOTO, score), SCORES[score](PHOTO))
 
 
+@pytest.mark.parametrize("score", SCORES)
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_edge_map_of_any_size_is_the_loop_over_the_kernel(size):
+def test_maps_of_any_size_are_the_loop_over_the_kernel(size, score):
     """Borders reflect, down to a single pixel, and strong edges saturate."""
     grey = noise(size)
-    actual = edge_map(grey)
-    assert np.uint8 == actual.dtype
-    np.testing.assert_array_equal(slow_edge_map(grey), actual)
+    np.testing.assert_array_equal(slow_map(grey, score), SCORES[score](grey))
 
 
 def test_strong_edges_saturate():
-    """One white pixel on black reaches 8 * 255, and counts 255."""
+    """One white pixel on black reaches 8 and 4 times 255, and counts 255."""
     grey = np.zeros((5, 5), np.uint8)
     grey[2, 2] = 255
-    actual = edge_map(grey)
-    assert (255, 255, 0) == (actual[2, 2], actual[1, 1], actual[2, 1])
+    actual, energy = edge_map(grey), edge_energy(grey)
+    assert (np.uint8, 255, 255, 0) == (actual.dtype, actual[2, 2], actual[1, 1], actual[2, 1])
+    assert (255**2, 0, 255**2) == (energy[2, 2], energy[1, 1], energy[2, 1])
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -86,7 +92,7 @@ def test_patch_scores_are_the_means_of_the_patches(score, patch):
     grid = Grid(*PHOTO.shape[:2], patch)
     actual = patch_scores(PHOTO, grid, score)
     assert grid.shape == actual.shape
-    np.testing.assert_allclose(actual, slow_scores(edge_map(PHOTO), grid, score), rtol=1e-12)
+    np.testing.assert_allclose(actual, slow_scores(PHOTO, grid, score), rtol=1e-12)
 
 
 @few
@@ -94,7 +100,7 @@ def test_patch_scores_are_the_means_of_the_patches(score, patch):
 def test_patch_scores_of_any_size_are_the_means(height, width, patch, score):
     """Any picture and any patch, also one larger than the picture."""
     image, grid = noise((height, width)), Grid(height, width, patch)
-    expected = slow_scores(edge_map(image), grid, score)
+    expected = slow_scores(image, grid, score)
     np.testing.assert_allclose(patch_scores(image, grid, score), expected, rtol=1e-12)
 
 
@@ -102,11 +108,10 @@ def test_patch_scores_of_any_size_are_the_means(height, width, patch, score):
 def test_overlapping_windows_have_their_own_means(score):
     """Windows need not lie on a grid."""
     image = noise((20, 30))
-    edges = edge_map(image)
+    values = slow_map(image, score)
     rows, cols = (np.array([0, 3, 4]), np.array([8, 11, 20])), (np.array([0, 5]), np.array([30, 6]))
-    power = 2 if score == "laplacian-energy" else 1
     expected = [
-        [np.mean(edges[top:end, left:right].astype(float) ** power) for left, right in zip(*cols, strict=True)]
+        [np.mean(values[top:end, left:right]) for left, right in zip(*cols, strict=True)]
         for top, end in zip(*rows, strict=True)
     ]
     np.testing.assert_allclose(window_scores(image, rows, cols, score), expected, rtol=1e-12)

@@ -21,7 +21,7 @@ def make_table(card=None, **changes):
         "model": card.name,
         "model_sha256": card.sha256,
         "patch": 32,
-        "score": "laplacian-energy",
+        "score": "laplacian4-energy",
         "interpolator": "opencv-cubic",
         "branches": card.branches,
         "edges": np.array([0.0, 10.0, 100.5, 9000.0]),

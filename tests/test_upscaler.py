@@ -277,6 +277,48 @@ def test_etas_move_from_the_cheapest_to_the_best(photo: np.ndarray) -> None:
     assert {"psnr"} == {plan.objective for plan in plans}
 
 
+def losses(upscaler: Upscaler, image: np.ndarray, plans: list[Plan], eta: float) -> list[float]:
+    """cost - eta * PSNR of plans, the PSNR as its tangent at the table's mean squared error with the largest sub-net."""
+    table = upscaler.planner.table
+    mean = table.mse[:, table.branches.index(upscaler.card.largest)] @ table.counts / table.counts.sum()
+    grid, _, mse = upscaler.planner.expect(image)
+    areas = grid.areas.ravel()
+    errors = [mse[np.arange(len(mse)), plan.branch_map.ravel()] @ areas / areas.sum() for plan in plans]
+    return [p.macs / p.macs_largest + eta * 10 / np.log(10) * e / mean for p, e in zip(plans, errors, strict=True)]
+
+
+@pytest.mark.parametrize("eta", [0, 0.3, 1, 2, 5, 50])
+def test_a_trade_off_is_no_worse_than_one_branch_everywhere(photo: np.ndarray, eta: float) -> None:
+    """Nor than what ARM's rule chooses, by what the trade-off weighs."""
+    upscaler = upscaler_of("plain-x4")
+    image = photo[:300, :260]
+    plan = upscaler.plan(image, eta=eta, objective="mse")
+    others = [upscaler.plan(image, width=branch) for branch in upscaler.branches] + [upscaler.plan(image, eta=eta)]
+    mine, *rivals = losses(upscaler, image, [plan, *others], eta)
+    assert mine <= min(rivals) + 1e-9
+    assert ("eta", "mse") == (plan.kind, plan.objective)
+
+
+def test_trade_offs_move_from_the_cheapest_to_the_best(photo: np.ndarray) -> None:
+    """eta 0 interpolates; a larger eta never costs less before merging; `best` predicts the least error."""
+    upscaler = upscaler_of("plain-x4")
+    image = photo[:256, :256]
+    plans = [upscaler.plan(image, eta=eta, objective="mse") for eta in (0, 0.2, 0.5, 1, 2, 4, 8, 1e300, "best")]
+    costs = [upscaler.planner.macs.per_pixel[plan.branch_map].sum() for plan in plans]
+    assert 0 == costs[0]
+    assert np.all(np.diff(costs) >= 0)
+    expected = upscaler.planner.expect(image)[2].min(axis=1).mean()
+    assert plans[-1].predicted_mse == plans[-2].predicted_mse == pytest.approx(expected, rel=0.01)
+
+
+def test_a_trade_off_gives_difficult_pictures_more(photo: np.ndarray) -> None:
+    """A budget gives all the same."""
+    upscaler = upscaler_of("plain-x4")
+    easy, difficult = cv2.GaussianBlur(photo, (0, 0), 3)[:256, :256], photo[:256, :256]
+    plans = [upscaler.plan(image, eta=2, objective="mse") for image in (easy, difficult)]
+    assert plans[0].macs < 0.5 * plans[1].macs
+
+
 def test_time_budgets_use_the_given_costs(photo: np.ndarray, tmp_path: Path) -> None:
     """With --cost, milliseconds and shares count that table; a dearer largest sub-net buys fewer patches."""
     card = upscaler_of("plain-x4").card
@@ -327,7 +369,8 @@ def test_milliseconds_are_measured_once_and_kept(
         ({"budget": "40%", "width": "w16"}, UsageError),
         ({"eta": "much"}, UsageError),
         ({"eta": -1}, UsageError),
-        ({"eta": 1, "objective": "mse"}, UsageError),
+        ({"eta": -1, "objective": "mse"}, UsageError),
+        ({"eta": 1, "objective": "ssim"}, UsageError),
         ({"objective": "ssim"}, UsageError),
         ({"width": "w17"}, ModelError),
         ({"deadline": "0ms"}, BudgetError),

@@ -40,6 +40,7 @@ from arm_sr.evaluation.arms import (
     routed_arm,
     static_arms,
     superres_arm,
+    trade_off_arm,
 )
 from arm_sr.evaluation.benchmark import compare, deadlines, planned_psnr
 from arm_sr.evaluation.benchmark_report import as_good_lines, markdown, plot
@@ -50,6 +51,7 @@ from arm_sr.imaging.folders import list_images
 from arm_sr.imaging.io import read_image
 from arm_sr.models import load_model
 
+TRADE_OFFS = "0.5,1,1.5,2,3,5"
 BUDGETS = "5%,10%,20%,30%,40%,50%,60%,80%,100%"
 WIDE = (540, 960)
 """LR rows and columns of a 4K result at x4."""
@@ -75,6 +77,7 @@ def main() -> None:
     add = commands.choices["curve"].add_argument
     add("-o", "--output", type=Path, help="write curve.json and curve.png into this folder")
     add("--budgets", default=BUDGETS, help="shares of the time with the largest sub-net (default %(default)s)")
+    add("--trade-offs", default=TRADE_OFFS, help="eta with the objective mse (default %(default)s)")
     add("--arm", type=Path, help="ARM's table, to run its own procedure too")
     add("--etas", default="0.2,0.5,1,2,5", help="of ARM's procedure (default %(default)s)")
     add("--onnx", type=Path, nargs="*", default=[], help="other networks, run by ONNX Runtime")
@@ -139,7 +142,8 @@ def curve(args: argparse.Namespace) -> dict[str, Any]:
         cost = cached_or_measured(load_model(args.model), engine.backend)
         arms += static_arms(engine)
         largest.append(arms[-1])
-        arms += [routed_arm(engine, budget, cost) for budget in args.budgets.split(",")]
+        arms += [routed_arm(engine, budget, cost) for budget in args.budgets.split(",") if budget]
+        arms += [trade_off_arm(engine, eta, cost) for eta in args.trade_offs.split(",") if eta]
         if args.arm:
             arms += [procedure_arm(engine, eta, args.arm) for eta in args.etas.split(",")]
     arms += [onnx_arm(path, scale) for path in args.onnx]

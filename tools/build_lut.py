@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder of training pictures")
     parser.add_argument("--all-files", action="store_true", help="measure every file, for a folder never trained on")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the table, a .json file")
-    parser.add_argument("--score", choices=SCORES, default="laplacian-energy", help="edge score (default %(default)s)")
+    parser.add_argument("--score", choices=SCORES, default="laplacian4-energy", help="edge score (default %(default)s)")
     parser.add_argument("--bins", type=int, default=64, help="bins (default %(default)s)")
     parser.add_argument("--patch", type=int, default=32, help="side of a patch in LR pixels (default %(default)s)")
     parser.add_argument("--stride", type=int, default=8, help="LR pixels between patches (default %(default)s)")

@@ -72,8 +72,8 @@ class Arm:
     engine: str
     """Engine and precision."""
     rule: str
-    """`static` for one pass over the picture, `time` for a share of the time, `arm` for ARM's procedure, `onnx` and
-    `dnn_superres` for other networks."""
+    """`static` for one pass over the picture, `time` for a share of the time, `trade-off` for eta with the objective
+    `mse`, `arm` for ARM's procedure, `onnx` and `dnn_superres` for other networks."""
     value: str
     """Branch, budget, eta or file."""
     open: Callable[[], Upscale]
@@ -102,14 +102,21 @@ def _one_pass(engine: Engine, branch: str) -> Upscale:
 
 def routed_arm(engine: Engine, budget: str, cost: CostTable) -> Arm:
     """`Upscaler` within a share of the largest sub-net's time by the table `cost` in milliseconds."""
-    return Arm(str(engine), "time", budget, partial(_routed, engine, budget, cost))
+    return Arm(str(engine), "time", budget, partial(_routed, engine, {"budget": budget}, cost))
 
 
-def _routed(engine: Engine, budget: str, cost: CostTable) -> Upscale:
+def trade_off_arm(engine: Engine, eta: str, cost: CostTable) -> Arm:
+    """`Upscaler` with eta and the objective `mse`, by the table `cost` in milliseconds; UsageError for an eta that is
+    none."""
+    how = {"eta": parse_eta(eta), "objective": "mse"}
+    return Arm(str(engine), "trade-off", f"eta {eta}", partial(_routed, engine, how, cost))
+
+
+def _routed(engine: Engine, how: dict[str, Any], cost: CostTable) -> Upscale:
     upscaler = engine.upscaler(cost=cost)
 
     def run(lr: np.ndarray) -> tuple[np.ndarray, float]:
-        result = upscaler.upscale(lr, budget)
+        result = upscaler.upscale(lr, **how)
         return result.image, result.stats["time_ms"]["infer"]
 
     return run

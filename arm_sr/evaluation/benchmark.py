@@ -85,7 +85,7 @@ def _set_beside(rows: list[dict[str, Any]], homes: Sequence[int], times: np.ndar
         row["gain_rgb_all"] = best and row["psnr_rgb_all"] - best["psnr_rgb_all"]
         if row["rule"] != "arm":
             continue
-        ours = [n for n in rivals if rows[n]["rule"] in ("static", "time")]
+        ours = [n for n in rivals if rows[n]["rule"] in ("static", "time", "trade-off")]
         good = [n for n in ours if rows[n]["psnr_rgb_all"] >= row["psnr_rgb_all"]]
         fastest = min(good, key=lambda n: rows[n]["ms"], default=None)
         row["as_good"] = None if fastest is None else f"{rows[fastest]['rule']} {rows[fastest]['value']}"

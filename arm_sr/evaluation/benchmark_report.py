@@ -6,7 +6,8 @@ from typing import Any
 
 STYLES = {
     "static": ("^", "one pass"),
-    "time": ("o-", "routed"),
+    "time": ("o-", "routed within a budget"),
+    "trade-off": ("v-", "routed by a trade-off"),
     "arm": ("s:", "ARM's procedure"),
     "onnx": ("D", "other networks"),
     "dnn_superres": ("P", "dnn_superres"),
@@ -69,7 +70,7 @@ def plot(runs: Sequence[tuple[str, Sequence[Mapping[str, Any]]]]) -> bytes:
                 colour = f"C{number}"
                 axes.plot(x, y, style, color=colour, markersize=4, label=f"{engine}: {label}")
                 beside = {"xytext": (4, -9), "textcoords": "offset points", "color": colour, "fontsize": "small"}
-                for place in zip(x, y, names, strict=True) if rule not in ("time", "arm") else ():
+                for place in zip(x, y, names, strict=True) if rule not in ("time", "trade-off", "arm") else ():
                     axes.annotate(place[2], place[:2], **beside)
         axes.set_xscale("log")
         axes.set_xlabel("time, one pass of the largest sub-net of the first engine = 1")

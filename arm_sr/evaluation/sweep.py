@@ -20,7 +20,8 @@ class Setting:
     """One point of a sweep."""
 
     rule: str
-    """`static`, `budget`, `eta`, or `arm` for a budget with ARM's own table and objective."""
+    """`static`, `budget`, `eta` for ARM's rule, `trade-off` for eta with the objective `mse`, or `arm` for a budget with
+    ARM's own table and objective."""
     value: str
     """Branch, budget or eta."""
     upscaler: Upscaler
@@ -34,6 +35,7 @@ def settings_of(upscaler: Upscaler, budgets: Sequence[str], etas: Sequence[str],
     points = [Setting("static", name, upscaler, {"width": name}) for name in upscaler.branches]
     points += [Setting("budget", b, upscaler, {"budget": b}) for b in budgets]
     points += [Setting("eta", e, upscaler, {"eta": e}) for e in etas]
+    points += [Setting("trade-off", e, upscaler, {"eta": e, "objective": "mse"}) for e in etas]
     if arm is not None:
         points += [Setting("arm", b, arm, {"budget": b, "objective": "psnr"}) for b in budgets]
     return points
@@ -116,7 +118,8 @@ def _plot(rows: Sequence[dict[str, Any]], about: dict[str, Any]) -> bytes:
 
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
-    labels = {"budget": "budget, squared error", "eta": "ARM's rule, eta", "arm": "budget, ARM's table and objective"}
+    labels = {"budget": "budget, squared error", "eta": "eta, ARM's rule", "trade-off": "eta, squared error",
+              "arm": "budget, ARM's table and objective"}  # fmt: skip
     titles = {"macs_share": "share of MACs of the largest sub-net", "ms": "milliseconds"}
     for axes, (x, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
         for rule, label in labels.items():

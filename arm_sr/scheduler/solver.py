@@ -33,6 +33,15 @@ class Upgrades:
     """By how much the error falls, positive: (steps,)."""
     cost: np.ndarray
     """What it adds before merging: (steps,)."""
+    ratio: np.ndarray
+    """The gain for cost at which it comes, falling: (steps,)."""
+
+    def worth(self, ratio: float, patches: int) -> np.ndarray:
+        """The branch of every patch after the steps that come at a gain for cost of `ratio` or more: (patches,)."""
+        taken = self.ratio >= ratio
+        branches = np.zeros(patches, dtype=np.int64)
+        np.maximum.at(branches, self.patch[taken], self.branch[taken])
+        return branches
 
 
 def rank_upgrades(error: np.ndarray, cost: np.ndarray) -> Upgrades:
@@ -67,10 +76,10 @@ def rank_upgrades(error: np.ndarray, cost: np.ndarray) -> Upgrades:
         at = goal
     if not steps:
         nothing = np.zeros(0, dtype=np.int64)
-        return Upgrades(nothing, nothing, np.zeros(0), np.zeros(0))
+        return Upgrades(nothing, nothing, *np.zeros((3, 0)))
     patch, branch, gains, prices, ratios = (np.concatenate(part) for part in zip(*steps, strict=True))
     order = np.argsort(-ratios, kind="stable")
-    return Upgrades(patch[order], branch[order], gains[order], prices[order])
+    return Upgrades(patch[order], branch[order], gains[order], prices[order], ratios[order])
 
 
 def join_isolated(upgrades: Upgrades, error: np.ndarray, cost: np.ndarray, shape: tuple[int, int],
@@ -88,7 +97,7 @@ def join_isolated(upgrades: Upgrades, error: np.ndarray, cost: np.ndarray, shape
         up_from: for every branch the lowest one from which going up to it is cheaper than a tile, rising: (branches,).
 
     Returns:
-        Steps of one branch each, no longer by gain for cost.
+        Steps of one branch each, no longer by their own gain for cost.
     """
     patches, branches = error.shape
     never = len(upgrades.patch)
@@ -102,7 +111,8 @@ def join_isolated(upgrades: Upgrades, error: np.ndarray, cost: np.ndarray, shape
     steps = np.flatnonzero((place < never) & (gain > 0))
     steps = steps[np.argsort(place.ravel()[steps], kind="stable")]
     branch, patch = np.divmod(steps, patches)
-    return Upgrades(patch, branch + 1, gain.ravel()[steps], price.ravel()[steps])
+    ratio = upgrades.ratio[place.ravel()[steps]]
+    return Upgrades(patch, branch + 1, gain.ravel()[steps], price.ravel()[steps], ratio)
 
 
 def _neighbours(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ from arm_sr.evaluation.arms import (
     routed_arm,
     static_arms,
     superres_arm,
+    trade_off_arm,
 )
 from arm_sr.models import ModelCard
 from arm_sr.stitch import interpolate
@@ -40,9 +41,11 @@ def test_arms_of_an_engine_do_what_they_are_called(engine: Engine, tiny_model: P
         ("static", "w4"): whole.backend.run("w4", lr[None])[0],
         ("static", "w8"): whole.backend.run("w8", lr[None])[0],
         ("time", "40%"): within.upscale(lr, "40%").image,
+        ("trade-off", "eta 0.5"): within.upscale(lr, eta=0.5, objective="mse").image,
         ("arm", "eta 2"): upscale_like_arm(whole, lr, 2.0)[0],
     }
-    arms = [*static_arms(engine), routed_arm(engine, "40%", cost), procedure_arm(engine, "2", None)]
+    arms = [*static_arms(engine), routed_arm(engine, "40%", cost), trade_off_arm(engine, "0.5", cost)]
+    arms.append(procedure_arm(engine, "2", None))
     assert list(expected) == [(arm.rule, arm.value) for arm in arms]
     for arm, sr in zip(arms, expected.values(), strict=True):
         assert arm.engine == "onnxruntime fp32"
@@ -68,6 +71,8 @@ def test_a_wrong_eta_is_refused_at_once(engine: Engine) -> None:
     """Before anything runs."""
     with pytest.raises(UsageError, match="eta 'x'"):
         procedure_arm(engine, "x", None)
+    with pytest.raises(UsageError, match="eta '-1'"):
+        trade_off_arm(engine, "-1", CostTable.of_macs(ModelCard.load(Path(engine.model))))
 
 
 def test_a_network_is_run_by_its_file(tiny_model: Path, photo: np.ndarray) -> None:

@@ -59,9 +59,9 @@ def test_a_curve_has_every_arm_of_every_engine(
     sizes = []
     monkeypatch.setattr(tool, "peak_rss", lambda arm, lr: sizes.append(lr.shape) or 100.0 + len(sizes))
     others = ["--arm", tiny_model / "lut.json", "--etas", "0,1", "--onnx", tiny_model / "w4.onnx"]
-    lines = run("curve", "--data", data, "--backend", "onnxruntime", "openvino", "--budgets", "40%,80%", *others,
-                "-o", tmp_path / "out")  # fmt: skip
-    own = ["static w4", "static w8", "time 40%", "time 80%", "arm eta 0", "arm eta 1"]
+    lines = run("curve", "--data", data, "--backend", "onnxruntime", "openvino", "--budgets", "40%,80%",
+                "--trade-offs", "2", *others, "-o", tmp_path / "out")  # fmt: skip
+    own = ["static w4", "static w8", "time 40%", "time 80%", "trade-off eta 2", "arm eta 0", "arm eta 1"]
     expected = [("opencv", "static bicubic")]
     expected += [(engine, arm) for engine in ("onnxruntime fp32", "openvino fp32") for arm in own]
     expected += [("onnxruntime fp32", "onnx w4.onnx")]

@@ -109,6 +109,15 @@ def test_costs_and_gains_add_up_along_the_list(problem):
         assert error[:, 0].sum() - total(error, branches) == upgrades.gain[:step].sum()
 
 
+@few
+@given(problems(), st.integers(0, 60))
+def test_the_steps_that_are_worth_their_cost_are_the_best_choice(problem, price):
+    """Error and cost at a price together are least, of all choices of each patch."""
+    error, cost = problem
+    chosen = rank_upgrades(error, cost).worth(price, len(error))
+    assert (error + price * cost).min(axis=1).sum() == total(error + price * cost, chosen)
+
+
 def test_nothing_better_means_no_upgrades():
     """Dearer branches that are no better are never taken."""
     upgrades = rank_upgrades(np.array([[1.0, 1, 2], [0, 0, 0]]), np.array([[0.0, 1, 2], [0, 1, 2]]))

@@ -278,7 +278,7 @@ def test_etas_move_from_the_cheapest_to_the_best(photo: np.ndarray) -> None:
 
 
 def losses(upscaler: Upscaler, image: np.ndarray, plans: list[Plan], eta: float) -> list[float]:
-    """cost - eta * PSNR of plans, the PSNR as its tangent at the table's mean squared error with the largest sub-net."""
+    """cost - eta * PSNR of plans, the PSNR by its tangent at the table's mean squared error of the largest."""
     table = upscaler.planner.table
     mean = table.mse[:, table.branches.index(upscaler.card.largest)] @ table.counts / table.counts.sum()
     grid, _, mse = upscaler.planner.expect(image)

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     points = parser.add_mutually_exclusive_group()
     points.add_argument("--budgets", metavar="B,B,...", help=f"budgets (default {BUDGETS})".replace("%", "%%"))
-    points.add_argument("--etas", metavar="E,E,...", help="values of eta instead, by ARM's rule and by the objective mse")
+    points.add_argument("--etas", metavar="E,E,...", help="values of eta instead, by ARM's rule and by squared error")
     parser.add_argument(
         "--arm",
         type=Path,

@@ -20,8 +20,8 @@ class Setting:
     """One point of a sweep."""
 
     rule: str
-    """`static`, `budget`, `eta` for ARM's rule, `trade-off` for eta with the objective `mse`, or `arm` for a budget with
-    ARM's own table and objective."""
+    """`static`, `budget`, `eta` for ARM's rule, `trade-off` for eta with the objective `mse`, or `arm` for a budget
+    with ARM's own table and objective."""
     value: str
     """Branch, budget or eta."""
     upscaler: Upscaler

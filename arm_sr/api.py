@@ -129,12 +129,14 @@ class Upscaler:
                 least 1x1. Alpha is interpolated. 16-bit pictures are interpolated, and the sub-nets add their
                 8-bit difference.
             budget: `40%` or 0.4 of one pass of the largest sub-net, `2.5GMAC`, `150ms` or `max`.
-            eta: trade-off of ARM's rule, a number or `best`.
+            eta: trade-off, a number or `best`: ARM's rule, or with the objective `mse` the largest eta * PSNR - cost, where
+                the largest sub-net costs 1 and PSNR is over all pixels of pictures like the table's.
             width: one branch everywhere, such as `w48` or `bicubic`.
             deadline: `80ms` or `1.5s` from this call on, opening the model not counted; what is there by then is
                 returned, interpolated where nothing better was. Sub-nets that no call has used yet are loaded within
                 that time, see `load`.
-            objective: what a budget or deadline minimises, `mse` (default) or `psnr`.
+            objective: what a choice optimises, total squared error (`mse`, the default of a budget and a deadline) or
+                ARM's mean of the PSNRs of patches (`psnr`, the default of eta).
             plan: a plan to replay instead of making one.
 
         Raises:

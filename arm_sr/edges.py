@@ -17,7 +17,7 @@ def edge_map(image: np.ndarray) -> np.ndarray:
 
 
 def edge_energy(image: np.ndarray) -> np.ndarray:
-    """The squared Laplacian of the four nearest neighbours, by [[0, 1, 0], [1, -4, 1], [0, 1, 0]].
+    """The square of the Laplacian by [[0, 1, 0], [1, -4, 1], [0, 1, 0]], its absolute value saturated at 255.
 
     From a picture as in `edge_map`: uint16 (H, W).
     """

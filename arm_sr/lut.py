@@ -51,9 +51,9 @@ class EdgeTable:
         if self.schema != SCHEMA:
             raise ValueError(f"schema {self.schema}, this version reads {SCHEMA}")
         if self.score not in SCORES:
-            raise ValueError(f"unknown score '{self.score}'")
-        if bins < 1 or self.counts.shape != (bins,) or np.any(self.counts < 0):
-            raise ValueError("counts must be one row of numbers of 0 or more")
+            raise ValueError(f"unknown score '{self.score}'; build it again with tools/build_lut.py")
+        if bins < 1 or self.counts.shape != (bins,) or np.any(self.counts < 0) or not self.counts.any():
+            raise ValueError("counts must be one row of numbers of 0 or more, not all 0")
         if self.edges.shape != (bins + 1,) or not np.all(np.isfinite(self.edges)) or np.any(np.diff(self.edges) < 0):
             raise ValueError("edges must ascend, one more than counts")
         for name in ("psnr", "mse"):
@@ -70,8 +70,11 @@ class EdgeTable:
         return np.searchsorted(self.edges[1:-1], scores, side="right")
 
     def mean_mse(self, branch: str) -> float:
-        """Mean squared error of a branch over the patches of all bins."""
-        return float(np.average(self.mse[:, self.branches.index(branch)], weights=self.counts))
+        """Mean squared error of a branch over the patches of all bins; ArtefactError when it is 0."""
+        mean = float(self.mse[:, self.branches.index(branch)] @ self.counts / self.counts.sum())
+        if mean == 0:
+            raise ArtefactError(f"the table of model '{self.model}' has no error anywhere, so eta means nothing by it")
+        return mean
 
     def save(self, path: Path) -> None:
         """Write the table as JSON in one step."""

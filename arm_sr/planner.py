@@ -15,7 +15,7 @@ from .models import ModelCard
 from .patches import Grid
 from .scheduler import Budget, Plan
 from .scheduler.policy import eta_rule, parse_eta
-from .scheduler.solver import Upgrades, join_isolated, or_everywhere, rank_upgrades, solve, total_error
+from .scheduler.solver import Upgrades, join_isolated, or_everywhere, rank_upgrades, solve, total_error, trade_off
 from .scheduler.tiles import merge, merged_cost
 
 OBJECTIVES = ("mse", "psnr")
@@ -25,6 +25,8 @@ PATCH = 32
 
 NEIGHBOURHOOD = np.array([[1, 2, 1], [2, 8, 2], [1, 2, 1]]) / 20
 """Weights of a patch and those around it in what is expected of it."""
+MOST_ETA = 1e9
+"""A larger eta counts as this, which weighs no cost any more."""
 
 
 def checked_objective(objective: str | None) -> str:
@@ -122,9 +124,12 @@ class Planner:
         given = [name for name, value in (("budget", budget), ("eta", eta), ("width", width)) if value is not None]
         if len(given) > 1:
             raise UsageError(f"{' and '.join(given)} exclude each other")
-        objective = checked_objective(objective or ("psnr" if eta is not None else None))
+        if eta is not None and objective is None:
+            objective = "psnr"
+        objective = checked_objective(objective)
         if eta is not None:
-            return self._trade_off(rgb, parse_eta(eta), objective)
+            rule = self._arm_rule if objective == "psnr" else self._trade_off
+            return rule(rgb, parse_eta(eta))
         limit = Budget.parse("max" if budget is None else budget)
         everywhere_branch = self.card.branch_number(width or self.card.largest)
         if width is None and limit.kind != "max":
@@ -136,38 +141,43 @@ class Planner:
         kind, requested = ("max", limit.text) if width is None else ("width", width)
         return self.finish(grid, chosen, None, self.macs, kind, requested, objective)
 
-    def _trade_off(self, rgb: np.ndarray, eta: float, objective: str) -> Plan:
-        """The plan for the trade-off `eta`: ARM's rule, or for `mse` the largest eta * PSNR - cost with the PSNR over
-        all pixels of a set of pictures like the table's. A squared error is then worth the same in all of them, so
-        difficult pictures get more than easy ones."""
+    def _arm_rule(self, rgb: np.ndarray, eta: float) -> Plan:
+        """The plan by ARM's rule, patch by patch."""
         table = self.share_cost
-        if objective == "psnr":
-            grid, psnr, mse = self.predict(rgb)
-            per_patch = table.per_call + table.per_pixel * grid.patch**2
-            chosen = eta_rule(psnr, per_patch / per_patch[-1], eta)
-        else:
-            grid, _, mse = self.expect(rgb)
-            areas = grid.areas.ravel()
-            pixels = int(areas.sum())
-            passes = [table.one_pass(branch, pixels) for branch in range(1, len(self.card.branches))]
-            # The derivative of 10 log10(1 / mse) where the largest sub-net is on the table's pictures.
-            db = 10 / np.log(10) / self.table.mean_mse(self.card.largest)
-            error = min(eta, 1e9) * db * mse * areas[:, None] / pixels * passes[-1]
-            mixed = self._upgrades(grid, error, table).worth(1.0, len(areas))
-            choices = np.array([mixed, *(np.full(len(areas), branch) for branch in range(1, len(self.card.branches)))])
-            costs = [merged_cost(mixed.reshape(1, *grid.shape), grid, self.card.halo, table)[0], *passes]
-            errors = error[np.arange(len(areas)), choices].sum(axis=1)
-            chosen = choices[np.argmin(errors + costs)]
-        return self.finish(grid, chosen, mse, table, "eta", "best" if np.isinf(eta) else str(eta), objective)
+        grid, psnr, mse = self.predict(rgb)
+        per_patch = table.per_call + table.per_pixel * grid.patch**2
+        return self.finish(grid, eta_rule(psnr, per_patch / per_patch[-1], eta), mse, table, "eta", _name(eta), "psnr")
+
+    def _trade_off(self, rgb: np.ndarray, eta: float) -> Plan:
+        """The plan of the largest eta * PSNR - cost, where the PSNR is over all pixels of pictures like the table's.
+
+        A squared error is worth the same in all pictures: what PSNR loses by it at the mean of the table's pictures. So
+        difficult ones get more than easy ones.
+        """
+        table = self.share_cost
+        grid, _, mse = self.expect(rgb)
+        areas = grid.areas.ravel()
+        db_per_mse = 10 / np.log(10) / self.table.mean_mse(self.card.largest)
+        largest = table.one_pass(-1, grid.patch**2) / grid.patch**2  # for a pixel, as ARM's rule counts it
+        error = min(eta, MOST_ETA) * db_per_mse * mse * areas[:, None] * largest
+
+        def cost(choices: np.ndarray) -> np.ndarray:
+            return merged_cost(choices.reshape(-1, *grid.shape), grid, self.card.halo, table)
+
+        upgrades = self._upgrades(grid, error, table)
+        chosen = trade_off(upgrades, error, cost, [0.0, *self._passes(table, int(areas.sum()))])
+        return self.finish(grid, chosen, mse, table, "eta", _name(eta), "mse")
+
+    def _passes(self, table: CostTable, pixels: int) -> list[float]:
+        """Cost of each sub-net alone over so many LR pixels."""
+        return [table.one_pass(branch, pixels) for branch in range(1, len(self.card.branches))]
 
     def _upgrades(self, grid: Grid, error: np.ndarray, table: CostTable) -> Upgrades:
         """The steps in which patches get dearer branches: `error` is (patches, branches)."""
-        areas = grid.areas.ravel()
-        halo = 2 * self.card.halo
         per_pixel = table.per_pixel.copy()
         per_pixel[0] = 0  # the interpolation is there anyway
-        each = np.outer(areas, per_pixel)
-        up_from = _up_from(table, grid.patch**2, (grid.patch + halo) ** 2)
+        each = np.outer(grid.areas, per_pixel)
+        up_from = _up_from(table, grid.patch**2, (grid.patch + 2 * self.card.halo) ** 2)
         return join_isolated(rank_upgrades(error, each), error, each, grid.shape, up_from)
 
     def _within(self, limit: Budget, objective: str, grid: Grid, psnr: np.ndarray, mse: np.ndarray) -> Plan:
@@ -176,7 +186,7 @@ class Planner:
         table = self.cost_of(limit)
         pixels = int(areas.sum())
         interpolation = table.one_pass(0, pixels)  # and planning, where it is measured: charged to every plan
-        passes = [table.one_pass(branch, pixels) + interpolation for branch in range(1, len(self.card.branches))]
+        passes = [cost + interpolation for cost in self._passes(table, pixels)]
         most = limit.value * (passes[-1] if limit.kind == "share" else 1.0)
         error = mse * areas[:, None] if objective == "mse" else -psnr
 
@@ -236,6 +246,11 @@ class Planner:
             predicted_mse=None if mse is None else total_error(mse * areas[:, None], branches) / pixels,
             note=note,
         )
+
+
+def _name(eta: float) -> str:
+    """As it is asked for."""
+    return "best" if np.isinf(eta) else str(eta)
 
 
 def _up_from(table: CostTable, patch: int, tile: int) -> np.ndarray:

@@ -83,6 +83,16 @@ def test_upscales_within_the_budget_and_reports(run, small: np.ndarray) -> None:
     assert no_leftovers({"a.png", "b.png", "h.png", "r.json"})
 
 
+@pytest.mark.parametrize(("more", "objective"), [([], "psnr"), (["--objective", "mse"], "mse")])
+def test_eta_is_a_rule_for_patches_or_a_trade_off(run, small: np.ndarray, more: list[str], objective: str) -> None:
+    """As the library has it, and as the report says."""
+    save(small, "a.png")
+    assert 0 == run("upscale", "a.png", "--eta", "1.5", *more, "--json", "r.json", "-q")[0]
+    assert np.array_equal(Upscaler("plain-x4").upscale(small, eta=1.5, objective=objective).image, load("a_x4.png"))
+    report = json.loads(Path("r.json").read_text())
+    assert (1.5, objective) == (float(report["eta"]), report["objective"])
+
+
 def test_default_output_lies_beside_the_input_and_is_never_replaced(run, small: np.ndarray) -> None:
     """NAME_x4.EXT; a second run is an error that leaves the file alone."""
     Path("d").mkdir()

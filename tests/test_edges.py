@@ -82,7 +82,7 @@ def test_strong_edges_saturate():
     grey[2, 2] = 255
     actual, energy = edge_map(grey), edge_energy(grey)
     assert (np.uint8, 255, 255, 0) == (actual.dtype, actual[2, 2], actual[1, 1], actual[2, 1])
-    assert (255**2, 0, 255**2) == (energy[2, 2], energy[1, 1], energy[2, 1])
+    assert (np.uint16, 255**2, 0, 255**2) == (energy.dtype, energy[2, 2], energy[1, 1], energy[2, 1])
 
 
 @pytest.mark.parametrize("score", SCORES)

@@ -3,9 +3,10 @@
 
     tools/compare_scores.py --train photos/ --data val/
 
-For each score a table is built from every tenth file of TRAIN, and the pictures of DATA are planned with it at shares
-of the MACs of the largest sub-net; the oracle's plans know the squared error of every patch. Besides the scores of the
-package there are candidates that it does without.
+For each score a table is built from every tenth file of TRAIN, and the pictures of DATA are planned with it: at shares
+of the MACs of the largest sub-net that are the same for all pictures, and by trade-offs, which spend as much in all
+where it is worth most. The oracle's plans know the squared error of every patch. Besides the scores of the package
+there are candidates that it does without.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from arm_sr.backends import Backend, open_backend
 from arm_sr.cli import run_tool
-from arm_sr.edges import SCORES, patch_scores
+from arm_sr.edges import SCORES, edge_map, patch_scores
 from arm_sr.evaluation.pairs import Pair, read_pairs, readable_pairs
 from arm_sr.evaluation.table import build_table, measure_patches, one_pass
 from arm_sr.imaging.folders import list_images, split_hold_out
@@ -28,18 +29,19 @@ from arm_sr.patches import Grid
 from arm_sr.planner import PATCH, Planner
 from arm_sr.stitch import interpolate
 
-BUDGETS = tuple(f"{percent}%" for percent in range(10, 90, 10))
+SHARES = np.arange(10, 90, 10) / 100
+ETAS = np.geomspace(0.1, 100, 40)
 
 
-class Oracle(Planner):
-    """Plans for one picture by the squared error that every patch will have."""
+class Expecting(Planner):
+    """Plans for one picture whose squared errors are foretold."""
 
-    def __init__(self, card: ModelCard, backend: Backend, mse: np.ndarray) -> None:
-        super().__init__(card, None, None, backend)
+    def __init__(self, like: Planner, backend: Backend, mse: np.ndarray) -> None:
+        super().__init__(like.card, like.table, None, backend)
         self._mse = mse
 
     def expect(self, rgb: np.ndarray) -> tuple[Grid, np.ndarray, np.ndarray]:
-        """What is so."""
+        """What was foretold."""
         return Grid(rgb.shape[0], rgb.shape[1], PATCH), -self._mse, self._mse
 
 
@@ -58,6 +60,7 @@ def main() -> None:
     def residual(lr: np.ndarray) -> np.ndarray:
         return _squared(backend.run(narrow, lr[None])[0], interpolate(lr, card.scale), card.scale)
 
+    SCORES["laplacian-energy"] = lambda lr: np.square(edge_map(lr).astype(np.float64))
     SCORES["gradient-energy"] = gradient_energy
     SCORES["self-similarity"] = lambda lr: _squared(lr, down_and_up(lr, card.scale), 1)
     SCORES[f"{narrow}-residual"] = residual
@@ -70,29 +73,42 @@ def main() -> None:
     }  # fmt: skip
     pairs = tqdm(list(read_pairs(list_images(args.data), card.scale)), desc="plans")
     rows = [compared(card, backend, planners, pair) for pair in pairs]
-    lost = np.sum([row[0] for row in rows], axis=0)  # (scores and the oracle, budgets)
-    scores, mse = np.concatenate([row[1] for row in rows], axis=1), np.concatenate([row[2] for row in rows])
-    print(f"| score | {' | '.join(BUDGETS)} | rank correlation with PSNR | with the gain in squared error |")
-    print("|---" * (len(BUDGETS) + 3) + "|")
-    for name, errors, values in zip(planners, lost, scores, strict=False):
-        cells = [f"{error / best - 1:.2%}" for error, best in zip(errors, lost[-1], strict=True)]
+    scores, mse = np.concatenate([row[2] for row in rows], axis=1), np.concatenate([row[3] for row in rows])
+    within = np.sum([row[0] for row in rows], axis=0)  # (scores and the oracle, shares)
+    error, macs, largest = np.sum([row[1] for row in rows], axis=0).transpose(2, 0, 1)  # (scores and the oracle, etas)
+    curves = zip(macs / largest, error, strict=True)
+    traded = np.stack([np.interp(SHARES, *curve, left=np.nan, right=np.nan) for curve in curves])
+    columns = " | ".join(f"{share:.0%}" for share in SHARES)
+    for title, errors in (("within a share of each picture", within), ("by a trade-off", traded)):
+        print(f"| {title} | {columns} |\n|---{'|---' * len(SHARES)}|")
+        for name, mine in zip(planners, errors, strict=False):
+            print(f"| {name} | {' | '.join(f'{lost:.2%}' for lost in mine / errors[-1] - 1)} |")
+        print()
+    print("| rank correlation | with PSNR | with the gain in squared error |\n|---|---|---|")
+    for name, values in zip(planners, scores, strict=True):
         rank = [scipy.stats.spearmanr(values, column).statistic for column in (mse[:, -1], mse[:, 0] - mse[:, -1])]
-        print(f"| {name} | {' | '.join(cells)} | {-rank[0]:.3f} | {rank[1]:.3f} |")
-    print(f"squared error above the oracle's; {len(rows)} pictures of {args.data.name}, {len(mse)} patches")
+        print(f"| {name} | {-rank[0]:.3f} | {rank[1]:.3f} |")
+    about = f"{len(rows)} pictures of {args.data.name}, {len(mse)} patches"
+    print(f"\nsquared error above the oracle's by the same rule; {about}")
 
 
 def compared(card: ModelCard, backend: Backend, planners: dict[str, Planner],
-             pair: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """One picture: the squared error of the plans of every planner and, last, the oracle, (planners + 1, budgets); the
+             pair: Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """One picture: the squared error of the plans of every planner and, last, the oracle for all shares, (planners + 1,
+    shares); for all trade-offs squared error, MACs and those of the largest sub-net, (planners + 1, etas, 3); the
     scores of its patches, (planners, patches); their mean squared errors, (patches, branches)."""
     grid = Grid(pair.lr.shape[0], pair.lr.shape[1], PATCH)
     passes = (one_pass(card, backend, branch, pair.lr) for branch in card.branches)
     mse = np.stack([grid.means(_squared(sr, pair.hr, card.scale)).ravel() for sr in passes], axis=1)
-    errors = [
-        [_error(planner.plan(pair.lr, budget, None, None, None).branch_map, mse, grid) for budget in BUDGETS]
-        for planner in (*planners.values(), Oracle(card, backend, mse))
-    ]
-    return np.array(errors), np.stack([patch_scores(pair.lr, grid, name).ravel() for name in planners]), mse
+    foretold = [(planner, planner.expect(pair.lr)[2]) for planner in planners.values()]
+    within, traded = [], []
+    for planner in (Expecting(like, backend, expected) for like, expected in [*foretold, (foretold[0][0], mse)]):
+        plans = [planner.plan(pair.lr, share, None, None, None) for share in SHARES]
+        within.append([_error(plan.branch_map, mse, grid) for plan in plans])
+        plans = [planner.plan(pair.lr, None, eta, None, "mse") for eta in ETAS]
+        traded.append([(_error(plan.branch_map, mse, grid), plan.macs, plan.macs_largest) for plan in plans])
+    scores = np.stack([patch_scores(pair.lr, grid, name).ravel() for name in planners])
+    return np.array(within), np.array(traded), scores, mse
 
 
 def _error(branch_map: np.ndarray, mse: np.ndarray, grid: Grid) -> float:

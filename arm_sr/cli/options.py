@@ -28,7 +28,9 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
     """`-b`, `--eta`, `--width`, `--deadline`, `--objective`."""
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("-b", "--budget", help="40%% or 0.4 of the largest sub-net, 2.5GMAC, 150ms, or max (default)")
-    choice.add_argument("--eta", help="trade-off of PSNR and cost, a number or best; larger spends more")
+    choice.add_argument(
+        "--eta", help="trade-off, a number or best: ARM's rule, or with --objective mse the same worth in all pictures"
+    )
     choice.add_argument("--width", metavar="W", help="one branch everywhere: bicubic, w16, ...")
     choice.add_argument(
         "--deadline", metavar="TIME", help="80ms or 1.5s for upscaling, files not counted: the best there is by then"
@@ -36,8 +38,7 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--objective",
         choices=("mse", "psnr"),
-        help="what a budget, deadline or eta optimises: total squared error (default) or ARM's mean of patch PSNRs "
-        "(default of eta, which is then ARM's rule)",
+        help="mse: the total squared error (default), or psnr: ARM's mean of the PSNRs of patches (default with --eta)",
     )
 
 

@@ -1,4 +1,4 @@
-"""From a budget to a branch for every patch: the Lagrangian of a multiple-choice knapsack.
+"""From a budget or a multiplier to a branch for every patch: the Lagrangian of a multiple-choice knapsack.
 
 Every patch climbs the lower convex hull of (cost, error) over its branches. The upgrades of all patches,
 sorted by gain for cost, are the solutions of the Lagrangian for every multiplier, each one upgrade after the
@@ -11,7 +11,7 @@ at the same place when the limit is larger, and the leftovers together never gai
 upgrade of the list would.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -33,15 +33,6 @@ class Upgrades:
     """By how much the error falls, positive: (steps,)."""
     cost: np.ndarray
     """What it adds before merging: (steps,)."""
-    ratio: np.ndarray
-    """The gain for cost at which it comes, falling: (steps,)."""
-
-    def worth(self, ratio: float, patches: int) -> np.ndarray:
-        """The branch of every patch after the steps that come at a gain for cost of `ratio` or more: (patches,)."""
-        taken = self.ratio >= ratio
-        branches = np.zeros(patches, dtype=np.int64)
-        np.maximum.at(branches, self.patch[taken], self.branch[taken])
-        return branches
 
 
 def rank_upgrades(error: np.ndarray, cost: np.ndarray) -> Upgrades:
@@ -76,10 +67,10 @@ def rank_upgrades(error: np.ndarray, cost: np.ndarray) -> Upgrades:
         at = goal
     if not steps:
         nothing = np.zeros(0, dtype=np.int64)
-        return Upgrades(nothing, nothing, *np.zeros((3, 0)))
+        return Upgrades(nothing, nothing, np.zeros(0), np.zeros(0))
     patch, branch, gains, prices, ratios = (np.concatenate(part) for part in zip(*steps, strict=True))
     order = np.argsort(-ratios, kind="stable")
-    return Upgrades(patch[order], branch[order], gains[order], prices[order], ratios[order])
+    return Upgrades(patch[order], branch[order], gains[order], prices[order])
 
 
 def join_isolated(upgrades: Upgrades, error: np.ndarray, cost: np.ndarray, shape: tuple[int, int],
@@ -97,7 +88,7 @@ def join_isolated(upgrades: Upgrades, error: np.ndarray, cost: np.ndarray, shape
         up_from: for every branch the lowest one from which going up to it is cheaper than a tile, rising: (branches,).
 
     Returns:
-        Steps of one branch each, no longer by their own gain for cost.
+        Steps of one branch each, no longer by gain for cost.
     """
     patches, branches = error.shape
     never = len(upgrades.patch)
@@ -111,8 +102,7 @@ def join_isolated(upgrades: Upgrades, error: np.ndarray, cost: np.ndarray, shape
     steps = np.flatnonzero((place < never) & (gain > 0))
     steps = steps[np.argsort(place.ravel()[steps], kind="stable")]
     branch, patch = np.divmod(steps, patches)
-    ratio = upgrades.ratio[place.ravel()[steps]]
-    return Upgrades(patch, branch + 1, gain.ravel()[steps], price.ravel()[steps], ratio)
+    return Upgrades(patch, branch + 1, gain.ravel()[steps], price.ravel()[steps])
 
 
 def _neighbours(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -160,22 +150,12 @@ def solve(upgrades: Upgrades, patches: int, fits: Callable[[np.ndarray], np.ndar
     bool; it is asked a few times. Branch 0 everywhere is returned when nothing else fits.
     """
 
-    def apply(base: np.ndarray, steps: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """`base` after the first `counts` (choices,) of `steps`: (choices, patches)."""
-        branches = np.repeat(base[None], len(counts), axis=0)
-        place = np.full((branch_count, patches), len(steps))  # of the step that gives a patch a branch
-        place[upgrades.branch[steps], upgrades.patch[steps]] = np.arange(len(steps))
-        for branch in range(1, branch_count):  # a patch only climbs
-            np.copyto(branches, branch, where=place[branch] < counts[:, None])
-        return branches
-
     def climb(base: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, int]:
         """The longest prefix of `steps` that fits, applied to `base`, and its length."""
         probes = max(PROBES, PROBED // patches)
-        taken = _longest_prefix(len(steps), lambda counts: fits(apply(base, steps, counts)), probes)
-        return apply(base, steps, np.array([taken]))[0], taken
+        taken = _longest_prefix(len(steps), lambda counts: fits(_climbed(upgrades, base, steps, counts)), probes)
+        return _climbed(upgrades, base, steps, np.array([taken]))[0], taken
 
-    branch_count = int(upgrades.branch.max(initial=0)) + 1
     everything = np.arange(len(upgrades.patch))
     base, taken = climb(np.zeros(patches, dtype=np.int64), everything)
     if taken == len(everything):
@@ -191,6 +171,46 @@ def solve(upgrades: Upgrades, patches: int, fits: Callable[[np.ndarray], np.ndar
     return climb(base, fill)[0]
 
 
+def trade_off(upgrades: Upgrades, error: np.ndarray, cost: Callable[[np.ndarray], np.ndarray],
+              everywhere: Sequence[float]) -> np.ndarray:  # fmt: skip
+    """The branch of every patch for which error and cost together are least: (patches,).
+
+    Tried are `PREFIXES` lengths of the list and every branch alone, whatever the errors count, so that where they count
+    more, the choice never costs less and never has a larger error. `MIXED` is left out: it would have a picture jump
+    from one sub-net to the next, where over many pictures its share of both is better.
+
+    Args:
+        upgrades: from `join_isolated`.
+        error: of every patch under every branch in units of the cost: (patches, branches).
+        cost: says what several choices of branches cost: (choices, patches) to (choices,).
+        everywhere: cost of each branch alone: (branches,).
+    """
+    patches = len(error)
+    steps = np.arange(len(upgrades.patch))
+    counts = np.unique(np.linspace(0, len(steps), PREFIXES).astype(np.int64))
+    best = int(np.argmin(error.sum(axis=0) + everywhere))
+    chosen, least = np.full(patches, best), error[:, best].sum() + everywhere[best]
+    for some in np.array_split(counts, -(-len(counts) // max(PROBES, PROBED // patches))):
+        choices = _climbed(upgrades, np.zeros(patches, dtype=np.int64), steps, some)
+        losses = error[np.arange(patches), choices].sum(axis=1) + cost(choices)
+        if losses.min() < least:
+            chosen, least = choices[np.argmin(losses)], losses.min()
+    return chosen
+
+
+def _climbed(upgrades: Upgrades, base: np.ndarray, steps: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The branches `base` after the first `counts` (choices,) of `steps`: (choices, patches)."""
+    branches = np.repeat(base[None], len(counts), axis=0)
+    highest = int(upgrades.branch.max(initial=0))
+    place = np.full((highest + 1, len(base)), len(steps))  # of the step that gives a patch a branch
+    place[upgrades.branch[steps], upgrades.patch[steps]] = np.arange(len(steps))
+    for branch in range(1, highest + 1):  # a patch only climbs
+        np.copyto(branches, branch, where=place[branch] < counts[:, None])
+    return branches
+
+
+PREFIXES = 65
+"""Lengths of the list that a trade-off tries."""
 PROBES = 7
 """Lengths that are tried at once; asking about many costs little more than about one,"""
 PROBED = 1000

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from strategies import cost_tables, few, grids, make_cost
 
 from arm_sr.patches import Grid
-from arm_sr.scheduler.solver import PROBED, PROBES, join_isolated, rank_upgrades, solve
+from arm_sr.scheduler.solver import PROBED, PROBES, join_isolated, rank_upgrades, solve, trade_off
 from arm_sr.scheduler.tiles import merge
 
 # Whole numbers, so that costs and errors add up exactly and ties are ties.
@@ -107,15 +107,6 @@ def test_costs_and_gains_add_up_along_the_list(problem):
         branches[patch] = branch
         assert total(cost, branches) - cost[:, 0].sum() == upgrades.cost[:step].sum()
         assert error[:, 0].sum() - total(error, branches) == upgrades.gain[:step].sum()
-
-
-@few
-@given(problems(), st.integers(0, 60))
-def test_the_steps_that_are_worth_their_cost_are_the_best_choice(problem, price):
-    """Error and cost at a price together are least, of all choices of each patch."""
-    error, cost = problem
-    chosen = rank_upgrades(error, cost).worth(price, len(error))
-    assert (error + price * cost).min(axis=1).sum() == total(error + price * cost, chosen)
 
 
 def test_nothing_better_means_no_upgrades():
@@ -428,3 +419,41 @@ def test_joined_patches_keep_to_limits_that_larger_ones_never_lose(picture, shar
     assert sorted(errors, reverse=True) == errors
     for branches, limit in zip(chosen, limits, strict=True):
         assert not branches.any() or picture.cost(branches) <= limit
+
+
+# Error against cost at a fixed rate
+
+
+@few
+@given(problems(), st.integers(1, 60))
+def test_a_trade_off_of_costs_that_add_up_is_the_least_of_all_choices(problem, rate):
+    """Of patches that cost the same beside each other as alone, each has its own best."""
+    error, cost = rate * problem[0], problem[1]
+    chosen = trade_off(rank_upgrades(error, cost), error, lambda choices: np.array([total(cost, c) for c in choices]),
+                       cost.sum(axis=0).tolist())  # fmt: skip
+    assert (error + cost).min(axis=1).sum() == total(error + cost, chosen)
+
+
+@few
+@given(pictures(), st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=6), UP_FROM)
+def test_trade_offs_are_no_worse_than_one_branch_and_rise_with_the_rate(picture, rates, up_from):
+    """Whatever tiles cost: a larger rate never costs less and never has a larger error."""
+    picture.error = np.minimum.accumulate(picture.error, axis=1)
+    table, areas = picture.table, picture.areas
+    everywhere = [0.0, *(table.one_pass(branch, int(areas.sum())) for branch in range(1, len(table.per_pixel)))]
+    cost = np.outer(areas, [0.0, *table.per_pixel[1:]])
+
+    def spent(branches):
+        tiles = merge(branches.reshape(picture.grid.shape), picture.grid, picture.halo, table)
+        return tiles.cost(table)
+
+    costs, errors = [], []
+    for rate in sorted(rates):
+        error = rate * picture.error
+        upgrades = join_isolated(rank_upgrades(error, cost), error, cost, picture.grid.shape, up_from)
+        chosen = trade_off(upgrades, error, lambda choices: np.array([spent(c) for c in choices]), everywhere)
+        costs.append(spent(chosen))
+        errors.append(total(picture.error, chosen))
+        assert rate * errors[-1] + costs[-1] <= (error.sum(axis=0) + everywhere).min() * (1 + 1e-12)
+    assert np.all(np.diff(errors) <= 1e-9 * np.max(errors))
+    assert np.all(np.diff(costs) >= -1e-9 * np.max(costs))

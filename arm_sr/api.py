@@ -129,8 +129,8 @@ class Upscaler:
                 least 1x1. Alpha is interpolated. 16-bit pictures are interpolated, and the sub-nets add their
                 8-bit difference.
             budget: `40%` or 0.4 of one pass of the largest sub-net, `2.5GMAC`, `150ms` or `max`.
-            eta: trade-off, a number or `best`: ARM's rule, or with the objective `mse` the largest eta * PSNR - cost, where
-                the largest sub-net costs 1 and PSNR is over all pixels of pictures like the table's.
+            eta: trade-off, a number or `best`: ARM's rule, or with the objective `mse` the largest eta * PSNR - cost,
+                where the largest sub-net costs 1 and PSNR is over all pixels of pictures like the table's.
             width: one branch everywhere, such as `w48` or `bicubic`.
             deadline: `80ms` or `1.5s` from this call on, opening the model not counted; what is there by then is
                 returned, interpolated where nothing better was. Sub-nets that no call has used yet are loaded within

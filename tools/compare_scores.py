@@ -82,7 +82,8 @@ def main() -> None:
     for title, errors in (("within a share of each picture", within), ("by a trade-off", traded)):
         print(f"| {title} | {columns} |\n|---{'|---' * len(SHARES)}|")
         for name, mine in zip(planners, errors, strict=False):
-            print(f"| {name} | {' | '.join(f'{lost:.2%}' for lost in mine / errors[-1] - 1)} |")
+            cells = ["" if np.isnan(lost) else f"{lost:.2%}" for lost in mine / errors[-1] - 1]
+            print(f"| {name} | {' | '.join(cells)} |")
         print()
     print("| rank correlation | with PSNR | with the gain in squared error |\n|---|---|---|")
     for name, values in zip(planners, scores, strict=True):

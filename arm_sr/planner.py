@@ -29,11 +29,11 @@ MOST_ETA = 1e9
 """A larger eta counts as this, which weighs no cost any more."""
 
 
-def checked_objective(objective: str | None) -> str:
+def checked_objective(objective: str | None, default: str = OBJECTIVES[0]) -> str:
     """The objective that was asked for, or the default; UsageError when there is none of that name."""
     if objective is not None and objective not in OBJECTIVES:
         raise UsageError(f"unknown objective '{objective}'; there are {', '.join(OBJECTIVES)}")
-    return objective or OBJECTIVES[0]
+    return objective or default
 
 
 class Planner:
@@ -124,12 +124,10 @@ class Planner:
         given = [name for name, value in (("budget", budget), ("eta", eta), ("width", width)) if value is not None]
         if len(given) > 1:
             raise UsageError(f"{' and '.join(given)} exclude each other")
-        if eta is not None and objective is None:
-            objective = "psnr"
-        objective = checked_objective(objective)
         if eta is not None:
-            rule = self._arm_rule if objective == "psnr" else self._trade_off
+            rule = self._arm_rule if checked_objective(objective, "psnr") == "psnr" else self._trade_off
             return rule(rgb, parse_eta(eta))
+        objective = checked_objective(objective)
         limit = Budget.parse("max" if budget is None else budget)
         everywhere_branch = self.card.branch_number(width or self.card.largest)
         if width is None and limit.kind != "max":
@@ -156,21 +154,15 @@ class Planner:
         """
         table = self.share_cost
         grid, _, mse = self.expect(rgb)
-        areas = grid.areas.ravel()
         db_per_mse = 10 / np.log(10) / self.table.mean_mse(self.card.largest)
         largest = table.one_pass(-1, grid.patch**2) / grid.patch**2  # for a pixel, as ARM's rule counts it
-        error = min(eta, MOST_ETA) * db_per_mse * mse * areas[:, None] * largest
+        error = min(eta, MOST_ETA) * db_per_mse * mse * grid.areas.reshape(-1, 1) * largest
 
         def cost(choices: np.ndarray) -> np.ndarray:
             return merged_cost(choices.reshape(-1, *grid.shape), grid, self.card.halo, table)
 
-        upgrades = self._upgrades(grid, error, table)
-        chosen = trade_off(upgrades, error, cost, [0.0, *self._passes(table, int(areas.sum()))])
+        chosen = trade_off(self._upgrades(grid, error, table), error, cost)
         return self.finish(grid, chosen, mse, table, "eta", _name(eta), "mse")
-
-    def _passes(self, table: CostTable, pixels: int) -> list[float]:
-        """Cost of each sub-net alone over so many LR pixels."""
-        return [table.one_pass(branch, pixels) for branch in range(1, len(self.card.branches))]
 
     def _upgrades(self, grid: Grid, error: np.ndarray, table: CostTable) -> Upgrades:
         """The steps in which patches get dearer branches: `error` is (patches, branches)."""
@@ -186,7 +178,7 @@ class Planner:
         table = self.cost_of(limit)
         pixels = int(areas.sum())
         interpolation = table.one_pass(0, pixels)  # and planning, where it is measured: charged to every plan
-        passes = [cost + interpolation for cost in self._passes(table, pixels)]
+        passes = [table.one_pass(branch, pixels) + interpolation for branch in range(1, len(self.card.branches))]
         most = limit.value * (passes[-1] if limit.kind == "share" else 1.0)
         error = mse * areas[:, None] if objective == "mse" else -psnr
 

@@ -280,13 +280,18 @@ def test_etas_move_from_the_cheapest_to_the_best(photo: np.ndarray) -> None:
     assert {"psnr"} == {plan.objective for plan in plans}
 
 
+def expected(upscaler: Upscaler, image: np.ndarray, plan: Plan) -> np.ndarray:
+    """Mean squared error that is predicted of every patch: (patches,)."""
+    mse = upscaler.planner.expect(image)[2]
+    return mse[np.arange(len(mse)), plan.branch_map.ravel()]
+
+
 def losses(upscaler: Upscaler, image: np.ndarray, plans: list[Plan], eta: float) -> list[float]:
     """cost - eta * PSNR of plans, the PSNR by its tangent at the table's mean squared error of the largest."""
     table = upscaler.planner.table
     mean = table.mse[:, table.branches.index(upscaler.card.largest)] @ table.counts / table.counts.sum()
-    grid, _, mse = upscaler.planner.expect(image)
-    areas = grid.areas.ravel()
-    errors = [mse[np.arange(len(mse)), plan.branch_map.ravel()] @ areas / areas.sum() for plan in plans]
+    areas = plans[0].grid.areas.ravel()
+    errors = [expected(upscaler, image, plan) @ areas / areas.sum() for plan in plans]
     return [p.macs / p.macs_largest + eta * 10 / np.log(10) * e / mean for p, e in zip(plans, errors, strict=True)]
 
 
@@ -310,9 +315,9 @@ def test_trade_offs_move_from_the_cheapest_to_the_best(photo: np.ndarray) -> Non
     costs = [plan.macs for plan in plans]
     assert 0 == costs[0]
     assert np.all(np.diff(costs) >= 0)
-    mse = upscaler.planner.expect(image)[2]
+    least = upscaler.planner.expect(image)[2].min(axis=1)
     for plan in plans[-2:]:
-        assert np.array_equal(mse.min(axis=1), mse[np.arange(len(mse)), plan.branch_map.ravel()])
+        assert np.array_equal(least, expected(upscaler, image, plan))
 
 
 def test_a_trade_off_is_worth_more_than_the_same_budget_for_each(photo: np.ndarray) -> None:
@@ -321,8 +326,7 @@ def test_a_trade_off_is_worth_more_than_the_same_budget_for_each(photo: np.ndarr
     images = [cv2.GaussianBlur(photo, (0, 0), 2)[:256, :256], photo[:256, :256]]
 
     def together(plans: list[Plan]) -> tuple[float, float]:
-        expected = [upscaler.planner.expect(image)[2] for image in images]
-        errors = [m[np.arange(len(m)), p.branch_map.ravel()].sum() for m, p in zip(expected, plans, strict=True)]
+        errors = [expected(upscaler, image, plan).sum() for image, plan in zip(images, plans, strict=True)]
         return sum(errors), sum(plan.macs for plan in plans) / sum(plan.macs_largest for plan in plans)
 
     traded = [upscaler.plan(image, eta=5, objective="mse") for image in images]

@@ -62,10 +62,10 @@ def measure_first(args: argparse.Namespace, upscaler: "Upscaler") -> bool:
     first picture does not pay for it."""
     from ..scheduler import Budget
 
-    in_ms = args.budget is not None and Budget.parse(args.budget).kind == "ms"
-    if in_ms:
-        upscaler.planner.cost_of(Budget.parse(args.budget))
-    return in_ms
+    if args.budget is None or (limit := Budget.parse(args.budget)).kind != "ms":
+        return False
+    upscaler.planner.cost_of(limit)
+    return True
 
 
 def choice_of(args: argparse.Namespace) -> dict[str, Any]:

@@ -11,9 +11,10 @@ at the same place when the limit is larger, and the leftovers together never gai
 upgrade of the list would.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 
@@ -152,7 +153,7 @@ def solve(upgrades: Upgrades, patches: int, fits: Callable[[np.ndarray], np.ndar
 
     def climb(base: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, int]:
         """The longest prefix of `steps` that fits, applied to `base`, and its length."""
-        probes = max(PROBES, PROBED // patches)
+        probes = _at_once(patches)
         taken = _longest_prefix(len(steps), lambda counts: fits(_climbed(upgrades, base, steps, counts)), probes)
         return _climbed(upgrades, base, steps, np.array([taken]))[0], taken
 
@@ -171,8 +172,7 @@ def solve(upgrades: Upgrades, patches: int, fits: Callable[[np.ndarray], np.ndar
     return climb(base, fill)[0]
 
 
-def trade_off(upgrades: Upgrades, error: np.ndarray, cost: Callable[[np.ndarray], np.ndarray],
-              everywhere: Sequence[float]) -> np.ndarray:  # fmt: skip
+def trade_off(upgrades: Upgrades, error: np.ndarray, cost: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """The branch of every patch for which error and cost together are least: (patches,).
 
     Tried are `PREFIXES` lengths of the list and every branch alone, whatever the errors count, so that where they count
@@ -183,15 +183,14 @@ def trade_off(upgrades: Upgrades, error: np.ndarray, cost: Callable[[np.ndarray]
         upgrades: from `join_isolated`.
         error: of every patch under every branch in units of the cost: (patches, branches).
         cost: says what several choices of branches cost: (choices, patches) to (choices,).
-        everywhere: cost of each branch alone: (branches,).
     """
-    patches = len(error)
+    patches, branches = error.shape
     steps = np.arange(len(upgrades.patch))
     counts = np.unique(np.linspace(0, len(steps), PREFIXES).astype(np.int64))
-    best = int(np.argmin(error.sum(axis=0) + everywhere))
-    chosen, least = np.full(patches, best), error[:, best].sum() + everywhere[best]
-    for some in np.array_split(counts, -(-len(counts) // max(PROBES, PROBED // patches))):
-        choices = _climbed(upgrades, np.zeros(patches, dtype=np.int64), steps, some)
+    base, some = np.zeros(patches, dtype=np.int64), np.array_split(counts, -(-len(counts) // _at_once(patches)))
+    alone = np.repeat(np.arange(branches)[:, None], patches, axis=1)
+    chosen, least = base, np.inf
+    for choices in chain([alone], (_climbed(upgrades, base, steps, part) for part in some)):
         losses = error[np.arange(patches), choices].sum(axis=1) + cost(choices)
         if losses.min() < least:
             chosen, least = choices[np.argmin(losses)], losses.min()
@@ -215,6 +214,11 @@ PROBES = 7
 """Lengths that are tried at once; asking about many costs little more than about one,"""
 PROBED = 1000
 """and for small pictures as many more as make so many patches together."""
+
+
+def _at_once(patches: int) -> int:
+    """How many lengths are tried at once for so many patches."""
+    return max(PROBES, PROBED // patches)
 
 
 def _longest_prefix(length: int, fits: Callable[[np.ndarray], np.ndarray], probes_at_once: int) -> int:

@@ -261,11 +261,14 @@ class Picture:
         self.areas = grid.areas.ravel()
         self.upgrades = rank_upgrades(error, np.outer(self.areas, table.per_pixel))
 
+    def spent(self, branches):
+        """Cost of the tiles."""
+        return merge(branches.reshape(self.grid.shape), self.grid, self.halo, self.table).cost(self.table)
+
     def cost(self, branches):
         """Cost of the tiles, and of interpolation where there is any."""
-        tiles = merge(branches.reshape(self.grid.shape), self.grid, self.halo, self.table)
         interpolation = self.table.one_pass(0, int(self.areas.sum())) if (branches == 0).any() else 0.0
-        return tiles.cost(self.table) + interpolation
+        return self.spent(branches) + interpolation
 
     def solve(self, limit):
         """Branches within `limit`."""
@@ -429,8 +432,7 @@ def test_joined_patches_keep_to_limits_that_larger_ones_never_lose(picture, shar
 def test_a_trade_off_of_costs_that_add_up_is_the_least_of_all_choices(problem, rate):
     """Of patches that cost the same beside each other as alone, each has its own best."""
     error, cost = rate * problem[0], problem[1]
-    chosen = trade_off(rank_upgrades(error, cost), error, lambda choices: np.array([total(cost, c) for c in choices]),
-                       cost.sum(axis=0).tolist())  # fmt: skip
+    chosen = trade_off(rank_upgrades(error, cost), error, lambda choices: np.array([total(cost, c) for c in choices]))
     assert (error + cost).min(axis=1).sum() == total(error + cost, chosen)
 
 
@@ -442,17 +444,12 @@ def test_trade_offs_are_no_worse_than_one_branch_and_rise_with_the_rate(picture,
     table, areas = picture.table, picture.areas
     everywhere = [0.0, *(table.one_pass(branch, int(areas.sum())) for branch in range(1, len(table.per_pixel)))]
     cost = np.outer(areas, [0.0, *table.per_pixel[1:]])
-
-    def spent(branches):
-        tiles = merge(branches.reshape(picture.grid.shape), picture.grid, picture.halo, table)
-        return tiles.cost(table)
-
     costs, errors = [], []
     for rate in sorted(rates):
         error = rate * picture.error
         upgrades = join_isolated(rank_upgrades(error, cost), error, cost, picture.grid.shape, up_from)
-        chosen = trade_off(upgrades, error, lambda choices: np.array([spent(c) for c in choices]), everywhere)
-        costs.append(spent(chosen))
+        chosen = trade_off(upgrades, error, lambda choices: np.array([picture.spent(c) for c in choices]))
+        costs.append(picture.spent(chosen))
         errors.append(total(picture.error, chosen))
         assert rate * errors[-1] + costs[-1] <= (error.sum(axis=0) + everywhere).min() * (1 + 1e-12)
     assert np.all(np.diff(errors) <= 1e-9 * np.max(errors))

@@ -58,9 +58,9 @@ class Upscaler:
 
     Args:
         model: name of a model that comes with the package, or a model directory.
-        backend: `onnxruntime`, `openvino`, `pytorch`, or `auto`: the fastest by the last `arm-sr calibrate` of those
-            that lose at most 0.01 dB, onnxruntime where nothing was measured. Or an engine that is open with the
-            model's sub-nets, which several upscalers may share.
+        backend: `onnxruntime`, `openvino`, `pytorch`, `opencv`, or `auto`: by the last `arm-sr calibrate` the fastest
+            of those that lose at most 0.01 dB, onnxruntime where nothing was measured. Or an engine that is open with
+            the model's sub-nets, which several upscalers may share.
         precision: arithmetic of an engine given by name, `fp32` or `bf16` (default: the engine's own, fp32).
         lut: edge-to-PSNR table to use instead of the model's own.
         cost: cost table, or a file with one (JSON), to use instead of MACs; `%` is then a share of what a picture

@@ -40,13 +40,18 @@ class SubNet:
     """ONNX file in the model's folder: uint8 NHWC in and out, free batch and size."""
     sha256: str
     """Of that file."""
+    planes: str
+    """ONNX file of its convolutions alone, for engines that know no other interface: float RGB in 0..1, (1, 3, H, W),
+    to the sub-pixels of every LR pixel, row by row, (1, scale * scale * 3, H, W)."""
+    planes_sha256: str
+    """Of that one."""
 
     def __post_init__(self) -> None:
         for name in ("width", "params", "macs_per_lr_pixel", "activations_per_lr_pixel", "convs"):
             _whole(name, getattr(self, name), 1)
         for name in ("depth", "receptive_radius"):
             _whole(name, getattr(self, name), 0)
-        for name in ("file", "sha256"):
+        for name in ("file", "sha256", "planes", "planes_sha256"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} must be text")
 
@@ -111,6 +116,12 @@ class ModelCard:
         """Contents of the sub-net's ONNX file; ArtefactError when it is not the one the card describes."""
         subnet = self.subnets[name]
         return checked_bytes(self.folder / subnet.file, subnet.sha256)
+
+    def planes_file(self, name: str) -> Path:
+        """Where the sub-net's convolutions alone are; ArtefactError when it is not the file that the card describes."""
+        subnet = self.subnets[name]
+        checked_bytes(self.folder / subnet.planes, subnet.planes_sha256)
+        return self.folder / subnet.planes
 
     def to_json(self) -> str:
         """The card as JSON text."""

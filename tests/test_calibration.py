@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from arm_sr import UsageError, calibration
-from arm_sr.backends import PRECISIONS, open_backend, usable_backends
+from arm_sr.backends import BACKENDS, PRECISIONS, open_backend, usable_backends
 from arm_sr.calibration import BATCHES, _ranking_path, calibrate_all, fastest, fit_cost, open_fastest
 from arm_sr.cost import CostTable
 from arm_sr.models import ModelCard
@@ -192,7 +192,7 @@ def test_an_engine_that_is_gone_is_told(card, caplog, monkeypatch):
 def test_all_engines_are_measured_and_ranked(card):
     """Those that are installed; each is there with its costs, and the fastest is first."""
     tables = calibrate_all(card)
-    assert {("onnxruntime", "fp32"), ("openvino", "fp32"), ("pytorch", "fp32")} <= set(tables)
+    assert {(name, "fp32") for name in BACKENDS} <= set(tables)
     ranking = [tuple(engine) for engine in json.loads(_ranking_path(card).read_text())]
     assert sorted(ranking) == sorted(tables)
     assert all(precision in PRECISIONS[name] for name, precision in ranking)

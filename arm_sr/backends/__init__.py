@@ -11,11 +11,11 @@ from .threads import allowed_threads
 
 log = logging.getLogger(__name__)
 
-_MODULES = {"onnxruntime": ".onnx_runtime", "openvino": ".open_vino", "pytorch": ".pytorch"}
+_MODULES = {"onnxruntime": ".onnx_runtime", "openvino": ".open_vino", "pytorch": ".pytorch", "opencv": ".open_cv"}
 _EXTRAS = {"openvino": "arm-sr[openvino]", "pytorch": "arm-sr[train]"}
 BACKENDS = tuple(_MODULES)
 """Names, the default first."""
-PRECISIONS = {"onnxruntime": ("fp32",), "openvino": ("fp32", "bf16"), "pytorch": ("fp32",)}
+PRECISIONS = {"onnxruntime": ("fp32",), "openvino": ("fp32", "bf16"), "pytorch": ("fp32",), "opencv": ("fp32",)}
 """Arithmetic that each can be asked for, the default first."""
 
 

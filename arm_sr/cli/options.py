@@ -12,7 +12,7 @@ def add_engine(parser: argparse.ArgumentParser, default: str | None = "plain-x4"
     """`-m`, `--backend`, `--precision`."""
     add = parser.add_argument
     add("-m", "--model", default=default, help="name of a model (see arm-sr models) or a model directory")
-    add("--backend", default="auto", metavar="NAME", help="onnxruntime, openvino, pytorch or auto")
+    add("--backend", default="auto", metavar="NAME", help="onnxruntime, openvino, pytorch, opencv or auto")
     add("--precision", choices=("fp32", "bf16"), help="arithmetic of the sub-nets (default: fp32 or as good)")
 
 

@@ -1,4 +1,4 @@
-"""From trained weights to a checkpoint folder: supernet, one ONNX a sub-net, and the card."""
+"""From trained weights to a checkpoint folder: supernet, the ONNX files of every sub-net, and the card."""
 
 import io
 import json
@@ -60,21 +60,44 @@ class Quantise(torch.autograd.Function):
         return g.op("QuantizeLinear", x, step, zero)
 
 
+class Planes(nn.Module):
+    """The convolutions of a sub-net alone: `Supernet.planes`."""
+
+    def __init__(self, net: Supernet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return self.net.planes(x)
+
+
 def onnx_bytes(subnet: Supernet) -> bytes:
     """The sub-net behind its `EightBit` interface as an ONNX model, free batch, height and width."""
-    buffer = io.BytesIO()
     axes = {"lr": {0: "batch", 1: "height", 2: "width"}, "sr": {0: "batch", 1: "sr_height", 2: "sr_width"}}
+    return _exported(EightBit(subnet), torch.zeros(1, 8, 8, 3, dtype=torch.uint8), ("lr", "sr"), axes)
+
+
+def planes_bytes(subnet: Supernet) -> bytes:
+    """Its `Planes` as an ONNX model."""
+    axes = {"lr": {2: "height", 3: "width"}, "planes": {2: "height", 3: "width"}}
+    return _exported(Planes(subnet), torch.zeros(1, 3, 8, 8), ("lr", "planes"), axes)
+
+
+def _exported(net: nn.Module, example: Tensor, names: tuple[str, str], axes: dict[str, dict[int, str]]) -> bytes:
+    """`net` with one input and one output, of these names and free axes."""
+    buffer = io.BytesIO()
     with warnings.catch_warnings():
         # The newer exporter needs onnxscript and writes a larger graph for these few operators.
         warnings.simplefilter("ignore", DeprecationWarning)
         # The number of channels is constant, whatever the tracer thinks of a comparison with it.
         warnings.filterwarnings("ignore", "Converting a tensor to a Python boolean", module=r"arm_sr\.supernet\.layers")
         torch.onnx.export(
-            EightBit(subnet).eval(),
-            (torch.zeros(1, 8, 8, 3, dtype=torch.uint8),),
+            net.eval(),
+            (example,),
             buffer,  # type: ignore[arg-type]  # the stubs know paths only
-            input_names=["lr"],
-            output_names=["sr"],
+            input_names=names[:1],
+            output_names=names[1:],
             dynamic_axes=axes,
             opset_version=17,
             dynamo=False,
@@ -83,16 +106,18 @@ def onnx_bytes(subnet: Supernet) -> bytes:
 
 
 def write_checkpoint(net: Supernet, recipe: Recipe, sources: list[dict[str, Any]], out: Path) -> ModelCard:
-    """Write `supernet.safetensors`, `w16.onnx` ..., `recipe.json` and, last, the card into `out`."""
+    """Write `supernet.safetensors`, `w16.onnx`, `w16.planes.onnx` ..., `recipe.json` and, last, the card into `out`."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     weights = save({name: tensor.contiguous() for name, tensor in net.state_dict().items()})
     write_bytes(out / "supernet.safetensors", weights)
     subnets = {}
     for name, (width, depth) in net.subnets.items():
-        subnet, file = net.subnet(name), f"{name}.onnx"
-        model = onnx_bytes(subnet)
+        subnet = net.subnet(name)
+        file, planes = f"{name}.onnx", f"{name}.planes.onnx"
+        model, convolutions = onnx_bytes(subnet), planes_bytes(subnet)
         write_bytes(out / file, model)
+        write_bytes(out / planes, convolutions)
         subnets[name] = SubNet(
             width=width,
             depth=depth,
@@ -101,6 +126,8 @@ def write_checkpoint(net: Supernet, recipe: Recipe, sources: list[dict[str, Any]
             receptive_radius=subnet.receptive_radius,
             file=file,
             sha256=digest(model),
+            planes=planes,
+            planes_sha256=digest(convolutions),
         )
     card = ModelCard(
         name=recipe.name,

@@ -146,6 +146,7 @@ THREADS: dict[str, Callable[[Any], int]] = {
     "onnxruntime": lambda engine: engine._sessions["w8"].get_session_options().intra_op_num_threads,
     "openvino": lambda engine: engine._requests["w8"].get_compiled_model().get_property("INFERENCE_NUM_THREADS"),
     "pytorch": lambda engine: torch.get_num_threads(),
+    "opencv": lambda engine: len(engine._networks["w8"]),
 }
 """What each computes with."""
 
@@ -180,7 +181,7 @@ def test_engines_agree_within_one_level(card, photo, branch):
 def test_a_damaged_file_is_refused_by_name(tiny_model, tmp_path, name):
     """Before any picture is computed with wrong weights."""
     folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
-    file = folder / ("supernet.safetensors" if name == "pytorch" else "w4.onnx")
+    file = folder / {"pytorch": "supernet.safetensors", "opencv": "w4.planes.onnx"}.get(name, "w4.onnx")
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(ArtefactError, match=str(file)):
         open_backend(name, ModelCard.load(folder)).load("w4")
@@ -194,5 +195,5 @@ def test_auto_is_the_first_engine(card):
 @pytest.mark.parametrize("name", ["", "cuda", "ONNXRuntime", "base"])
 def test_an_unknown_engine_is_refused_with_those_there_are(card, name):
     """As the value of an option."""
-    with pytest.raises(UsageError, match=rf"'{name}'.*auto, onnxruntime, openvino, pytorch"):
+    with pytest.raises(UsageError, match=rf"'{name}'.*auto, onnxruntime, openvino, pytorch, opencv"):
         open_backend(name, card)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from arm_sr import Upscaler
+from arm_sr.backends import BACKENDS
 from arm_sr.evaluation.arms import Engine
 from arm_sr.evaluation.overhead import inference, planning, thread_scaling
 
@@ -64,7 +65,7 @@ def test_inference_itself_is_not_in_the_rest(upscalers: dict[str, Upscaler], lr:
     assert rest["direct_ms"] == branches[-1]["direct_ms"]
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "pytorch"])
+@pytest.mark.parametrize("name", BACKENDS)
 def test_threads_are_compared_in_one_process(tiny_model: Path, lr: np.ndarray, name: str) -> None:
     """Each against the first number, which is as fast as itself."""
     engine = Engine.of(str(tiny_model), name)

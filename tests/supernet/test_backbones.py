@@ -70,6 +70,12 @@ class TestContract:
                 n, c, h, w = size
                 assert (n, c, scale * h, scale * w) == net(torch.rand(size), *shape).shape
 
+    def test_planes_are_the_sub_pixels_in_another_shape(self, name, scale):
+        """For every sub-net, however the backbone makes them."""
+        net, x = random_net(name, scale), torch.rand(2, 3, 9, 11)
+        for shape in SUBNETS.values():
+            assert torch.allclose(net.sub_pixels(x, *shape).flatten(1, 2), net.planes(x, *shape), atol=1e-6)
+
     def test_a_subnet_equals_the_supernet_at_its_shape(self, name, scale):
         """To the bit, and with the weights of its own width and depth only."""
         net, x = random_net(name, scale), torch.rand(2, 3, 9, 11)

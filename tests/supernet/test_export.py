@@ -58,7 +58,8 @@ def levels_apart(first: np.ndarray, second: np.ndarray) -> int:
 def test_the_folder_has_the_card_and_the_files_it_names(checkpoint):
     """And nothing else, no temporary file in particular."""
     _, card = checkpoint
-    expected = {"model.json", "recipe.json", "supernet.safetensors", "w4.onnx", "w8.onnx"}
+    onnx_files = {"w4.onnx", "w8.onnx", "w4.planes.onnx", "w8.planes.onnx"}
+    expected = {"model.json", "recipe.json", "supernet.safetensors"} | onnx_files
     assert expected == {file.name for file in card.folder.iterdir()}
     assert list(card.subnets) == ["w4", "w8"]
     assert list(card.branches) == ["bicubic", "w4", "w8"]
@@ -81,9 +82,10 @@ def test_the_recipe_beside_the_card_is_the_one_trained(checkpoint):
 
 
 def test_hashes_are_those_of_the_files(checkpoint):
-    """SHA-256 of every sub-net and of the supernet."""
+    """SHA-256 of both files of every sub-net and of the supernet."""
     _, card = checkpoint
     named = {card.supernet["file"]: card.supernet["sha256"]} | {s.file: s.sha256 for s in card.subnets.values()}
+    named |= {s.planes: s.planes_sha256 for s in card.subnets.values()}
     assert named == {file: hashlib.sha256((card.folder / file).read_bytes()).hexdigest() for file in named}
 
 
@@ -184,6 +186,30 @@ def test_the_onnx_interface_is_uint8_nhwc_of_any_size(checkpoint, name):
 
 
 @pytest.mark.parametrize("name", SUBNETS)
+def test_the_planes_are_the_sub_pixels_of_any_size(checkpoint, name):
+    """One picture of floats, with operators that every importer knows: no size is computed in the graph."""
+    net, card = checkpoint
+    file = card.planes_file(name)
+    operators = {node.op_type for node in onnx.load(file).graph.node}
+    assert operators <= {"Conv", "Relu", "Concat", "Add", "Identity"}
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    for height, width in ((1, 1), (9, 14)):
+        x = torch.rand(1, 3, height, width)
+        with torch.no_grad():
+            expected = net.subnet(name).sub_pixels(x).flatten(1, 2)
+        assert np.allclose(expected, session.run(None, {"lr": x.numpy()})[0], atol=1e-5)
+
+
+def test_damaged_planes_are_refused_by_name(folder):
+    """The sub-net itself stays usable."""
+    card = ModelCard.load(folder)
+    (folder / "w4.planes.onnx").write_bytes(b"")
+    with pytest.raises(ArtefactError, match=str(folder / "w4.planes.onnx")):
+        card.planes_file("w4")
+    assert card.subnet_bytes("w4")
+
+
+@pytest.mark.parametrize("name", SUBNETS)
 def test_every_convolution_has_constant_weights(checkpoint, name):
     """Engines arrange those beforehand; weights that are cut at run time took half as long again."""
     graph = onnx.load_from_string(checkpoint[1].subnet_bytes(name)).graph
@@ -221,8 +247,9 @@ def test_a_folder_without_card_is_no_model(folder):
 
 @pytest.mark.parametrize(
     "field",
-    ["name", "scale", "backbone", "halo", "subnets", "supernet", "training", "subnets/w4/sha256", "subnets/w4/depth"],
-)
+    ["name", "scale", "backbone", "halo", "subnets", "supernet", "training", "subnets/w4/sha256",
+     "subnets/w4/planes", "subnets/w4/depth"],
+)  # fmt: skip
 def test_a_card_without_a_field_is_refused_by_name(folder, field):
     """The message names the file and the field."""
     data = json.loads((folder / "model.json").read_text())

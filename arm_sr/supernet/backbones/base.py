@@ -65,6 +65,11 @@ class Supernet(nn.Module):
         (N, scale * scale, 3, H, W), row by row."""
         raise TypeError(f"{type(self).__name__} does not define sub_pixels")
 
+    def planes(self, x: Tensor, width: int | None = None, depth: int | None = None) -> Tensor:
+        """As `sub_pixels`, as planes: (N, scale * scale * 3, H, W). A backbone defines it anew if that spares a reshape
+        of unknown size, which some engines cannot read."""
+        return self.sub_pixels(x, width, depth).flatten(1, 2)
+
     def grow(self, depth: int) -> None:
         """Make the body layers after the first `depth` the identity, so that a shallow net that was trained grows
         without a change of its output (Chen et al., "Net2Net", ICLR 2016)."""

@@ -33,11 +33,19 @@ class Plain(Supernet):
 
     def sub_pixels(self, x: Tensor, width: int | None = None, depth: int | None = None) -> Tensor:
         """See `Supernet.sub_pixels`."""
+        n, _, h, w = x.shape
+        return self._residual(x, width, depth).reshape(n, -1, 3, h, w) + x[:, None]
+
+    def planes(self, x: Tensor, width: int | None = None, depth: int | None = None) -> Tensor:
+        """See `Supernet.planes`."""
+        return self._residual(x, width, depth) + torch.cat([x] * self.scale**2, dim=1)
+
+    def _residual(self, x: Tensor, width: int | None, depth: int | None) -> Tensor:
+        """What is added to the anchor: (N, scale * scale * 3, H, W)."""
         features = F.relu(self.head(x, width))
         for conv in self.body[:depth]:
             features = F.relu(conv(features, width))
-        n, _, h, w = x.shape
-        return self.tail(features).reshape(n, -1, 3, h, w) + x[:, None]
+        return self.tail(features)
 
     def grow(self, depth: int) -> None:
         """See `Supernet.grow`; ReLU lets the identity through."""

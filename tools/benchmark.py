@@ -4,6 +4,7 @@
     tools/benchmark.py curve --data photos/ --min-side 2040 -o runs/curve      # PSNR against time: statics, routed, ARM
     tools/benchmark.py curve --data photos/ --backend onnxruntime openvino openvino:bf16 --threads 1 2
     tools/benchmark.py overhead --data photos/ --min-side 2040                 # what is added to inference
+    tools/benchmark.py prediction --data photos/                               # whether plans take as long as they say
     tools/benchmark.py scaling                                                 # what more threads bring on a 4K result
     tools/benchmark.py deadline --data photos/ --calls 1000                    # whether deadlines are kept
 
@@ -44,7 +45,7 @@ from arm_sr.evaluation.arms import (
 )
 from arm_sr.evaluation.benchmark import compare, deadlines, planned_psnr
 from arm_sr.evaluation.benchmark_report import as_good_lines, markdown, plot
-from arm_sr.evaluation.overhead import SHARE, inference, planning, thread_scaling
+from arm_sr.evaluation.overhead import SHARE, inference, planning, predictions, thread_scaling
 from arm_sr.evaluation.pairs import Pair, read_pairs
 from arm_sr.evaluation.processes import checked_threads, peak_rss, with_threads
 from arm_sr.imaging.folders import list_images
@@ -55,6 +56,8 @@ TRADE_OFFS = "0.5,1,1.5,2,3,5"
 BUDGETS = "5%,10%,20%,30%,40%,50%,60%,80%,100%"
 WIDE = (540, 960)
 """LR rows and columns of a 4K result at x4."""
+SHARES = tuple(tenth / 10 for tenth in range(1, 11))
+"""Budgets whose predicted time is compared with the real one, as shares of the largest sub-net's."""
 PLANNED = 0.7
 """Share of a deadline that the plan gets with which it is compared."""
 
@@ -62,8 +65,8 @@ PLANNED = 0.7
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, run in (("curve", curve), ("overhead", overhead), ("scaling", scaling), ("deadline", deadline)):
-        command = commands.add_parser(name)
+    for run in (curve, overhead, prediction, scaling, deadline):
+        command = commands.add_parser(run.__name__)
         command.set_defaults(run=run)
         if run is not scaling:
             command.add_argument("--data", type=Path, required=True, help="folder of HR pictures")
@@ -191,6 +194,33 @@ def overhead(args: argparse.Namespace) -> dict[str, Any]:
             )
     print("\nmedians over the pictures; the largest ratio of a picture")
     return told(args, engines, pairs, **figures)
+
+
+def prediction(args: argparse.Namespace) -> dict[str, Any]:
+    """What plans within `SHARES` of the largest sub-net's time take, against what they were said to take. The machine
+    is calibrated anew."""
+    engines, pairs = engines_of(args), pairs_of(args)
+    rows = []
+    for engine in engines:
+        upscaler = engine.upscaler()
+        upscaler.load()
+        calibrate(upscaler.card, upscaler.backend)
+        for pair in tqdm(pairs, desc=str(engine), unit="picture"):
+            about = {"engine": str(engine), "picture": pair.name}
+            rows += [about | row for row in predictions(upscaler, pair.lr, SHARES, args.repeats)]
+    print("| real time over planned, by share | " + " | ".join(f"{share:.0%}" for share in SHARES) + " |")
+    print("|---" * (len(SHARES) + 1) + "|")
+    for engine in engines:
+        mine = [row for row in rows if row["engine"] == str(engine)]
+        cells = [statistics.median(row["ratio"] for row in mine if row["share"] == share) for share in SHARES]
+        print(f"| {engine} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |")
+    for engine in engines:
+        errors = [abs(row["ratio"] - 1) for row in rows if row["engine"] == str(engine)]
+        print(
+            f"{engine}: {len(errors)} plans, error of the predicted time {statistics.median(errors):.1%} in the "
+            f"median, {np.quantile(errors, 0.9):.1%} at the 90th percentile, {max(errors):.1%} at worst"
+        )
+    return told(args, engines, pairs, rows=rows)
 
 
 def scaling(args: argparse.Namespace) -> dict[str, Any]:

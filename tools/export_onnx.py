@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the card and one ONNX a sub-net from a finished or running training run.
+"""Write the card and the ONNX files of every sub-net from a finished or running training run.
 
     tools/export_onnx.py runs/plain-x4 --data photos/ -o checkpoints/plain-x4
 

@@ -3,7 +3,7 @@
 
     tools/train.py checkpoints/plain-x4/recipe.json --data photos/ --val val/ -o runs/plain-x4
 
-Writes the averaged weights, the card and one ONNX a sub-net into the output folder when it is done.
+Writes the averaged weights, the card and the ONNX files of every sub-net into the output folder when it is done.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""What the engine for pictures adds to the engine for sub-nets, and what more threads take away."""
+"""What the engine for pictures adds to the engine for sub-nets, how well it knows its time, and what more threads take
+away."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -69,6 +70,33 @@ def _rest_ms(upscaler: Upscaler, lr: np.ndarray) -> float:
 
 def _against(times: np.ndarray, direct: np.ndarray) -> dict[str, Any]:
     return {"ms": float(np.median(times)), "direct_ms": float(np.median(direct)), "ratio": ratio(times, direct)}
+
+
+def predictions(upscaler: Upscaler, lr: np.ndarray, shares: Sequence[float], rounds: int) -> Rows:
+    """What plans take, against what they were said to take.
+
+    Args:
+        upscaler: on an engine that is calibrated.
+        lr: uint8 RGB, (H, W, 3).
+        shares: budgets, as shares of the largest sub-net's measured time.
+        rounds: how often each is timed, all in turn.
+
+    Returns:
+        A row for each of `shares`: `share`, `ms` (median over the rounds), `planned_ms`, and their `ratio`.
+    """
+    largest = upscaler.planner.measured_cost.one_pass(-1, lr.shape[0] * lr.shape[1])
+    budgets = [f"{share * largest:.4f}ms" for share in shares]
+    times = interleaved([partial(_spent_ms, upscaler, lr, budget) for budget in budgets], rounds)
+    planned = [upscaler.plan(lr, budget).cost for budget in budgets]
+    medians = np.median(times, axis=1).tolist()
+    return [
+        {"share": share, "ms": ms, "planned_ms": plan, "ratio": ms / plan}
+        for share, ms, plan in zip(shares, medians, planned, strict=True)
+    ]
+
+
+def _spent_ms(upscaler: Upscaler, lr: np.ndarray, budget: str) -> float:
+    return float(upscaler.upscale(lr, budget).stats["budget"]["spent"])
 
 
 def thread_scaling(engines: Sequence[Engine], branches: Sequence[str], lr: np.ndarray, counts: Sequence[int],

@@ -87,6 +87,18 @@ def test_overhead_is_told_for_every_sub_net(run: Run, data: Path, tmp_path: Path
     assert {("a.png", 40, 30), ("b.png", 30, 20)} == {(row["picture"], *row["lr"]) for row in figures["one_branch"]}
 
 
+def test_predictions_are_told_for_every_engine(run: Run, data: Path, tmp_path: Path) -> None:
+    """A row by share and a line about the errors; the JSON has every plan."""
+    lines = run("prediction", "--data", data, "--backend", "onnxruntime", "openvino", "--json", tmp_path / "a.json")
+    for engine in ("onnxruntime fp32", "openvino fp32"):
+        [row] = [line for line in lines if line.startswith(f"| {engine} |")]
+        assert 10 == len(row.strip("| ").split(" | ")[1:])
+        assert 1 == sum(line.startswith(f"{engine}: 20 plans") for line in lines)
+    [figures] = json.loads((tmp_path / "a.json").read_text())
+    assert 2 * 2 * 10 == len(figures["rows"])
+    assert {"a.png", "b.png"} == {row["picture"] for row in figures["rows"]}
+
+
 def test_scaling_takes_a_picture_and_sub_nets(run: Run, data: Path, tmp_path: Path) -> None:
     """And the threads that are allowed."""
     lines = run("scaling", "--picture", data / "a.png", "--width", "w4", "w8", "--json", tmp_path / "a.json")

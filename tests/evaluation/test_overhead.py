@@ -1,5 +1,6 @@
 """What is added to inference, and what more threads bring."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 
 from arm_sr import Upscaler
 from arm_sr.backends import BACKENDS
+from arm_sr.cost import CostTable
 from arm_sr.evaluation.arms import Engine
-from arm_sr.evaluation.overhead import inference, planning, thread_scaling
+from arm_sr.evaluation.overhead import inference, planning, predictions, thread_scaling
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,22 @@ def test_inference_itself_is_not_in_the_rest(upscalers: dict[str, Upscaler], lr:
     assert len(spun) > 4 * 4  # four direct calls a round
     assert rest["ratio"] < 0.5
     assert rest["direct_ms"] == branches[-1]["direct_ms"]
+
+
+def test_plans_are_compared_with_what_they_take(tiny_model: Path, lr: np.ndarray,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """An engine that takes longer than was measured is found out."""
+    upscaler = Upscaler(tiny_model, backend="onnxruntime")
+    cost = CostTable("ms", upscaler.branches, np.zeros(3), np.array([0, 1e-3, 2e-3]), "made up")
+    monkeypatch.setattr(upscaler.planner, "_measured", cost)
+    run = upscaler.backend.run
+    monkeypatch.setattr(upscaler.backend, "run", lambda *what: (time.sleep(0.05), run(*what))[1])
+    rows = predictions(upscaler, lr, (0.5, 1.0), 3)
+    assert [0.5, 1.0] == [row["share"] for row in rows]
+    assert rows[1]["planned_ms"] == pytest.approx(2e-3 * 40 * 50)
+    for row in rows:
+        assert row["ms"] >= 50
+        assert row["ratio"] == row["ms"] / row["planned_ms"]
 
 
 @pytest.mark.parametrize("name", BACKENDS)

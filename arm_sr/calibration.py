@@ -15,7 +15,7 @@ import scipy.optimize
 from tqdm import tqdm
 
 from .atomic import write_bytes
-from .backends import BACKENDS, PRECISIONS, Backend, open_backend, usable_backends
+from .backends import BACKENDS, EXACT, PRECISIONS, Backend, open_backend, usable_backends
 from .backends.threads import allowed_threads
 from .cost import CostTable
 from .errors import ArtefactError, BackendError
@@ -153,7 +153,7 @@ def calibrate_all(card: ModelCard) -> dict[tuple[str, str], CostTable]:
     for backend in usable_backends(card):
         try:
             tables[backend.name, backend.precision] = calibrate(card, backend)
-        except BackendError as error:
+        except (ArtefactError, BackendError) as error:
             log.info("left out: %s", error)
         backend.close()
     order = sorted(tables, key=lambda engine: tables[engine].one_pass(-1, TYPICAL))
@@ -167,8 +167,9 @@ def fastest(card: ModelCard, precision: str | None = None) -> tuple[str, str]:
     try:
         for engine in json.loads(_ranking_path(card).read_text()):
             name, own = engine
-            wanted = card.loss_db(name, own) <= MOST_LOST if precision is None else own == precision
-            if wanted and own in PRECISIONS[name]:
+            loses_little = (name, own) in EXACT or card.loss_db(name, own) <= MOST_LOST
+            wanted = loses_little if precision is None else own == precision
+            if own in PRECISIONS[name] and wanted:
                 return name, own
     except FileNotFoundError:
         pass

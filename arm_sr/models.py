@@ -40,10 +40,11 @@ class SubNet:
     """ONNX file in the model's folder: uint8 NHWC in and out, free batch and size."""
     sha256: str
     """Of that file."""
-    planes: str
+    planes: str = ""
     """ONNX file of its convolutions alone, for engines that know no other interface: float RGB in 0..1, (1, 3, H, W),
-    to the sub-pixels of every LR pixel, row by row, (1, scale * scale * 3, H, W)."""
-    planes_sha256: str
+    to the sub-pixels of every LR pixel, row by row, (1, scale * scale * 3, H, W). Models of earlier versions have
+    none."""
+    planes_sha256: str = ""
     """Of that one."""
 
     def __post_init__(self) -> None:
@@ -100,7 +101,7 @@ class ModelCard:
     def loss_db(self, backend: str, precision: str) -> float:
         """What an engine and precision lose against fp32, in dB; infinite where that was not measured."""
         change = self.precisions.get(f"{backend} {precision}")
-        return change["loss_db"] if change else 0.0 if precision == "fp32" else math.inf
+        return change["loss_db"] if change else math.inf
 
     @property
     def largest(self) -> str:
@@ -118,8 +119,11 @@ class ModelCard:
         return checked_bytes(self.folder / subnet.file, subnet.sha256)
 
     def planes_file(self, name: str) -> Path:
-        """Where the sub-net's convolutions alone are; ArtefactError when it is not the file that the card describes."""
+        """Where the sub-net's convolutions alone are; ArtefactError when there are none, or it is not the file that the
+        card describes."""
         subnet = self.subnets[name]
+        if not subnet.planes:
+            raise ArtefactError(f"{self.folder / CARD}: '{name}' has no planes; export the model again")
         checked_bytes(self.folder / subnet.planes, subnet.planes_sha256)
         return self.folder / subnet.planes
 

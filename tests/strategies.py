@@ -18,9 +18,7 @@ few = settings(max_examples=30, deadline=None)
 def make_card(folder: Path = Path("nowhere"), name: str = "toy-x4", weights: str = "0") -> ModelCard:
     """A card of three sub-nets without files; `weights` changes its digest. The dearest sub-net is listed first."""
     subnets = {
-        f"w{width}": SubNet(
-            width, 3, 10 * width, 100 * width, 4 * width, 5, 5, f"w{width}.onnx", f"{weights}{width}", "", ""
-        )
+        f"w{width}": SubNet(width, 3, 10 * width, 100 * width, 4 * width, 5, 5, f"w{width}.onnx", f"{weights}{width}")
         for width in (64, 16, 32)
     }
     return ModelCard(name, 4, "plain", 4, subnets, {"file": "s", "sha256": "0"}, {}, folder)

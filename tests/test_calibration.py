@@ -160,13 +160,33 @@ def test_without_measurements_the_default_engine_is_taken(card):
 
 @pytest.mark.parametrize(("loss", "taken"), [(-0.02, True), (0.0, True), (0.01, True), (0.011, False), (None, False)])
 def test_the_fastest_that_loses_little_is_taken(card, loss, taken):
-    """By the card; an engine that no card speaks of loses nothing in fp32 and is unknown in bf16."""
+    """By the card; of an engine that no card speaks of it is unknown what it loses, unless it is exact."""
     if loss is not None:
         card = dataclasses.replace(card, precisions={"openvino bf16": {"levels": 2, "loss_db": loss}})
     rank(card, BF16, ("openvino", "fp32"), ("onnxruntime", "fp32"))
     assert (BF16 if taken else ("openvino", "fp32")) == fastest(card)
     assert BF16 == fastest(card, "bf16")
     assert ("openvino", "fp32") == fastest(card, "fp32")
+
+
+@pytest.mark.parametrize(("loss", "taken"), [(0.001, True), (0.011, False), (None, False)])
+def test_an_engine_that_cuts_pictures_must_be_measured(card, loss, taken):
+    """Fp32 alone does not make it exact."""
+    if loss is not None:
+        card = dataclasses.replace(card, precisions={"opencv fp32": {"levels": 9, "loss_db": loss}})
+    rank(card, ("opencv", "fp32"), ("onnxruntime", "fp32"))
+    assert ("opencv" if taken else "onnxruntime") == fastest(card)[0]
+
+
+def test_an_engine_without_its_files_is_left_out(card, tmp_path, caplog):
+    """As for a model of an earlier version, which has no planes."""
+    card = ModelCard.load(shutil.copytree(card.folder, tmp_path / "copy"))
+    for subnet in card.subnets.values():
+        (card.folder / subnet.planes).unlink()
+    with caplog.at_level("INFO"):
+        engines = {name for name, _ in calibrate_all(card)}
+    assert "onnxruntime" in engines and "opencv" not in engines
+    assert "planes.onnx" in caplog.text
 
 
 def test_a_damaged_ranking_is_told_and_ignored(card, caplog):

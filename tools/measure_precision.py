@@ -18,7 +18,7 @@ from tqdm import tqdm
 from arm_sr.atomic import write_bytes
 from arm_sr.backends import BACKENDS, PRECISIONS, open_backend
 from arm_sr.cli import run_tool
-from arm_sr.errors import BackendError
+from arm_sr.errors import ArtefactError, BackendError
 from arm_sr.evaluation.pairs import read_pairs
 from arm_sr.imaging.folders import list_images
 from arm_sr.imaging.metrics import psnr_of_mse, squared_error
@@ -36,8 +36,11 @@ def main() -> None:
     for name in BACKENDS:
         for precision in PRECISIONS[name]:
             try:
-                engines.append(open_backend(name, card, precision))
-            except BackendError as error:
+                engine = open_backend(name, card, precision)
+                for branch in card.branches[1:]:
+                    engine.load(branch)
+                engines.append(engine)
+            except (ArtefactError, BackendError) as error:
                 logging.info("left out: %s", error)
     subnets = card.branches[1:]
     errors = np.zeros((len(engines), len(subnets)))

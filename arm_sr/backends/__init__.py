@@ -17,12 +17,14 @@ BACKENDS = tuple(_MODULES)
 """Names, the default first."""
 PRECISIONS = {"onnxruntime": ("fp32",), "openvino": ("fp32", "bf16"), "pytorch": ("fp32",), "opencv": ("fp32",)}
 """Arithmetic that each can be asked for, the default first."""
+EXACT = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("pytorch", "fp32"))
+"""Engines and precisions that differ by rounding alone, whatever the model; what the others change is in its card."""
 
 
 def open_backend(name: str, card: ModelCard, precision: str | None = None, threads: int | None = None) -> Backend:
     """The engine `name` for the model `card`; `auto` is the default engine.
 
-    It computes with `threads` threads, by default one for each processor that this process may use.
+    It computes with `threads` threads where they help, by default one for each processor that this process may use.
 
     Raises UsageError for an unknown name or precision, BackendError when the engine is not installed or the processor
     lacks the precision.
@@ -55,4 +57,4 @@ def usable_backends(card: ModelCard) -> Iterator[Backend]:
                 log.info("left out: %s", error)
 
 
-__all__ = ["BACKENDS", "PRECISIONS", "Backend", "open_backend", "usable_backends"]
+__all__ = ["BACKENDS", "EXACT", "PRECISIONS", "Backend", "open_backend", "usable_backends"]

@@ -2,15 +2,17 @@
 networks", CVPR 2016), which take a fifth of the multiplications. Where a processor has no units for narrower numbers
 little is faster.
 
-They want what fits into the caches, so pictures are cut into parts, and every thread has parts and a network of its
-own.
+They want what fits into the caches, so pictures are cut into parts; several parts are computed at once, each thread
+with a network of its own.
 """
 
+import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import pairwise, product
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,110 +24,137 @@ SIDE = 120
 """LR pixels along a side of a part at most, context included; those of twice as many take twice as long a pixel."""
 CONTEXT = 5
 """LR pixels around a part that are computed and cropped."""
-MOST_THREADS = 8
-"""Every one of them has its own copy of the weights."""
+MOST_NETWORKS = 8
+"""So many parts are computed at once at most; every network has its own copy of the weights."""
 
 Part = tuple[np.ndarray, np.ndarray, int, int]
 """An LR picture with context, where its upscaled core goes, and how many LR pixels of context lie above and left."""
 
+_RUNNING = threading.Lock()
+"""Held while an engine runs: a network is for one at a time, and OpenCV's threads are a setting of the process."""
+if hasattr(os, "register_at_fork"):  # a child must not find it held by a thread that it has not got
+    os.register_at_fork(before=_RUNNING.acquire, after_in_parent=_RUNNING.release, after_in_child=_RUNNING.release)
+
 
 class OpenCv:
-    """A network a sub-net and thread, made on first use."""
+    """As many networks a sub-net as there are threads, made on first use."""
 
     name = "opencv"
     version: str = cv2.__version__
     precision = "fp32"
 
     def __init__(self, card: ModelCard, threads: int) -> None:
-        self._card, self._threads = card, min(threads, MOST_THREADS)
+        self._card, self._threads, self._copies = card, threads, min(threads, MOST_NETWORKS)
         self.model_sha256 = card.sha256
         self._networks: dict[str, list[cv2.dnn.Net]] = {}
-        self._pool, self._lock = ThreadPoolExecutor(self._threads), threading.Lock()
+        self._renew()
 
     def load(self, branch: str) -> None:
         """See `Backend.load`; raises ArtefactError for a damaged file, BackendError for an unusable one."""
-        if branch in self._networks:
-            return
-        file = self._card.planes_file(branch)
-        # From 5.0 on there are two engines. The newer one has no Winograd convolutions, and is taken in any case for a
-        # model that is given as bytes.
-        classic = [cv2.dnn.ENGINE_CLASSIC] if hasattr(cv2.dnn, "ENGINE_CLASSIC") else []
-        try:
-            networks = [cv2.dnn.readNetFromONNX(str(file), *classic) for _ in range(self._threads)]
-        except cv2.error as error:
-            raise BackendError(f"{file}: {error.err}") from error
-        self._networks[branch] = networks
+        with _RUNNING:
+            self._loaded(branch)
+
+    def _loaded(self, branch: str) -> list[cv2.dnn.Net]:
+        if branch not in self._networks:
+            file = self._card.planes_file(branch)
+            # From 5.0 on there are two engines. The newer one has no Winograd convolutions, and is taken in any case
+            # for a model that is given as bytes.
+            classic = [cv2.dnn.ENGINE_CLASSIC] if hasattr(cv2.dnn, "ENGINE_CLASSIC") else []
+            path: Any = os.fsencode(file)  # as text it may hold what is no UTF-8, on which OpenCV crashes
+            try:
+                networks = [cv2.dnn.readNetFromONNX(path, *classic) for _ in range(self._copies)]
+            except (cv2.error, MemoryError) as error:
+                raise BackendError(f"{file}: {_words(error)}") from error
+            self._networks[branch] = networks
+        return self._networks[branch]
 
     def run(self, branch: str, batch: np.ndarray) -> np.ndarray:
         """See `Backend.run`."""
-        self.load(branch)
         scale = self._card.scale
         count, height, width, channels = batch.shape
-        result = np.empty((count, scale * height, scale * width, channels), np.uint8)
-        each = -(-self._threads // count)
-        parts = [part for pair in zip(batch, result, strict=True) for part in _parts(*pair, scale, each)]
-
-        def work(number: int) -> None:
-            network = self._networks[branch][number]
-            for lr, target, above, before in parts[number :: self._threads]:
-                _arrange(_planes(network, lr), target, scale, above, before)
-
-        try:
-            with self._lock, _one_thread():  # a network is for one at a time
-                list(self._pool.map(work, range(min(self._threads, len(parts)))))
-        except cv2.error as error:
-            raise BackendError(f"opencv failed on a batch of {batch.shape}: {error.err}") from error
+        with _RUNNING, _threads(self._threads):
+            networks = self._loaded(branch)
+            try:
+                result = np.empty((count, scale * height, scale * width, channels), np.uint8)
+                parts = [part for pair in zip(batch, result, strict=True) for part in _parts(*pair, scale)]
+                shares = [
+                    (network, parts[n :: self._copies], scale) for n, network in enumerate(networks[: len(parts)])
+                ]
+                if len(shares) == 1:
+                    _upscale(*shares[0])
+                else:
+                    self._at_once(shares)
+            except (cv2.error, RuntimeError, MemoryError) as error:
+                raise BackendError(f"opencv failed on a batch of {batch.shape}: {_words(error)}") from error
         return result
+
+    def _at_once(self, shares: list[tuple[cv2.dnn.Net, list[Part], int]]) -> None:
+        """Each in a thread; when it returns, by an error too, all have ended."""
+        if self._process != os.getpid():  # the threads stayed behind in the process that this one was forked from
+            self._renew()
+        try:
+            running = [self._pool.submit(_upscale, *share) for share in shares]
+            wait(running)
+        except BaseException:
+            self._pool.shutdown(cancel_futures=True)
+            self._renew()
+            raise
+        for future in running:
+            future.result()
+
+    def _renew(self) -> None:
+        """A pool, without a thread until it is needed."""
+        self._pool, self._process = ThreadPoolExecutor(self._copies), os.getpid()
 
     def close(self) -> None:
         """See `Backend.close`."""
-        self._networks.clear()
-        self._pool.shutdown()
-        self._pool = ThreadPoolExecutor(self._threads)  # without a thread until it is needed again
+        with _RUNNING:
+            self._networks.clear()
+            self._pool.shutdown()
+            self._renew()
 
 
-def _parts(lr: np.ndarray, sr: np.ndarray, scale: int, least: int) -> Iterator[Part]:
-    """The parts of a picture, about equally large: `least` of them, if they do not become too small."""
-    cuts = [-(-side // (SIDE - 2 * CONTEXT)) if side > SIDE else 1 for side in lr.shape[:2]]
-    while cuts[0] * cuts[1] < least:
-        sides = [side / count for side, count in zip(lr.shape, cuts, strict=False)]
-        if max(sides) < 4 * CONTEXT:
-            break
-        cuts[sides.index(max(sides))] += 1
-    borders = [np.linspace(0, side, count + 1).astype(int) for side, count in zip(lr.shape, cuts, strict=False)]
+def _parts(lr: np.ndarray, sr: np.ndarray, scale: int) -> Iterator[Part]:
+    """The parts of a picture, about equally large."""
+    counts = [-(-side // (SIDE - 2 * CONTEXT)) if side > SIDE else 1 for side in lr.shape[:2]]
+    borders = [np.linspace(0, side, count + 1).astype(int) for side, count in zip(lr.shape, counts, strict=False)]
     for (top, bottom), (left, right) in product(*map(pairwise, borders)):
         above, before = min(top, CONTEXT), min(left, CONTEXT)
         around = lr[top - above : bottom + CONTEXT, left - before : right + CONTEXT]
         yield around, sr[scale * top : scale * bottom, scale * left : scale * right], above, before
 
 
-def _planes(network: cv2.dnn.Net, lr: np.ndarray) -> np.ndarray:
-    """The sub-pixels of an LR picture (H, W, 3): uint8 (scale * scale * 3, H, W)."""
-    network.setInput(cv2.dnn.blobFromImage(lr, 1 / 255))
-    planes = network.forward()[0]
-    flat = planes.reshape(-1, planes.shape[2])
-    eight_bit = cv2.multiply(flat, 255.0, dtype=cv2.CV_8U)  # type: ignore[call-overload]  # the stubs know no numbers
-    return np.asarray(eight_bit).reshape(planes.shape)
-
-
-def _arrange(planes: np.ndarray, target: np.ndarray, scale: int, above: int, before: int) -> None:
-    """Put sub-pixels (scale * scale * 3, H, W), row by row, into their places in `target` (scale * h, scale * w, 3),
-    which begins at the LR pixel (above, before)."""
-    height, width = target.shape[0] // scale, target.shape[1] // scale
-    for row, mine in enumerate(np.split(planes, scale)):
-        pixels = cv2.merge(list(mine))[above : above + height, before : before + width]
-        target[row::scale] = pixels.reshape(height, -1, 3)
+def _upscale(network: cv2.dnn.Net, parts: list[Part], scale: int) -> None:
+    """Fill the targets of `parts`."""
+    for lr, target, above, before in parts:
+        network.setInput(cv2.dnn.blobFromImage(lr, 1 / 255))
+        planes = network.forward()[0]  # (scale * scale * 3, H, W), row by row
+        flat = planes.reshape(-1, planes.shape[2])
+        # Rounds and clips, which the graph of planes leaves out.
+        levels = cv2.multiply(flat, 255.0, dtype=cv2.CV_8U)  # type: ignore[call-overload]  # the stubs know no numbers
+        height, width = target.shape[0] // scale, target.shape[1] // scale
+        for row, mine in enumerate(np.split(np.asarray(levels).reshape(planes.shape), scale)):
+            pixels = cv2.merge(list(mine))[above : above + height, before : before + width]
+            target[row::scale] = pixels.reshape(height, -1, 3)
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """OpenCV with the thread that calls it alone, which is a setting of the whole process."""
+def _threads(count: int) -> Iterator[None]:
+    """OpenCV with so many threads. Where it has as many anyway nothing is set, which would end those that it has."""
     before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
+    if before == count:
+        yield
+        return
+    cv2.setNumThreads(count)
     try:
         yield
     finally:
         cv2.setNumThreads(before)
+
+
+def _words(error: Exception) -> str:
+    """What went wrong, without the place in OpenCV's source."""
+    return error.err if isinstance(error, cv2.error) else str(error) or type(error).__name__
 
 
 def open_backend(card: ModelCard, precision: str, threads: int) -> OpenCv:

@@ -146,7 +146,7 @@ THREADS: dict[str, Callable[[Any], int]] = {
     "onnxruntime": lambda engine: engine._sessions["w8"].get_session_options().intra_op_num_threads,
     "openvino": lambda engine: engine._requests["w8"].get_compiled_model().get_property("INFERENCE_NUM_THREADS"),
     "pytorch": lambda engine: torch.get_num_threads(),
-    "opencv": lambda engine: len(engine._networks["w8"]),
+    "opencv": lambda engine: engine._threads,
 }
 """What each computes with."""
 

@@ -1,4 +1,10 @@
-"""What OpenCV's engine does beyond the contract: pictures are cut into parts."""
+"""What OpenCV's engine does beyond the contract: pictures are cut into parts, and threads are those of the process."""
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -6,27 +12,39 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arm_sr.backends import open_backend
-from arm_sr.backends.open_cv import CONTEXT, SIDE, _parts
+from arm_sr.backends import open_backend, open_cv
+from arm_sr.backends.open_cv import CONTEXT, SIDE, OpenCv, _parts
 from arm_sr.errors import BackendError
 from arm_sr.models import ModelCard, load_model
 
 SIDES = st.integers(1, 400)
 
 
-@given(height=SIDES, width=SIDES, scale=st.integers(1, 4), least=st.integers(1, 8))
-def test_parts_cover_every_pixel_once(height, width, scale, least):
+@pytest.fixture
+def card(tiny_model) -> ModelCard:
+    """Of sub-nets that look no further than the context."""
+    return ModelCard.load(tiny_model)
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    """Of the process."""
+    before = cv2.getNumThreads()
+    yield
+    cv2.setNumThreads(before)
+
+
+@given(height=SIDES, width=SIDES, scale=st.integers(1, 4))
+def test_parts_cover_every_pixel_once(height, width, scale):
     """Each with its own piece of the LR picture, with context where there is some, and none larger than the caches."""
     numbers = np.arange(height * width, dtype=np.int32).reshape(height, width, 1)
     filled = np.full((scale * height, scale * width, 1), -1, np.int32)
-    parts = list(_parts(numbers, filled, scale, least))
-    for lr, target, above, before in parts:
+    for lr, target, above, before in _parts(numbers, filled, scale):
         assert max(lr.shape) <= SIDE and above <= CONTEXT and before <= CONTEXT
         assert (-1 == target).all()
         own = lr[above : above + target.shape[0] // scale, before : before + target.shape[1] // scale]
         target[:] = own.repeat(scale, axis=0).repeat(scale, axis=1)
     assert np.array_equal(numbers.repeat(scale, axis=0).repeat(scale, axis=1), filled)
-    assert len(parts) >= least or max(height, width) < 4 * CONTEXT * least
 
 
 def test_what_cutting_changes_is_in_the_card(photo):
@@ -35,31 +53,130 @@ def test_what_cutting_changes_is_in_the_card(photo):
     assert card.subnets["w48"].receptive_radius > CONTEXT
     batch = photo[None, 40:250, 100:350]
     whole = open_backend("onnxruntime", card).run("w48", batch).astype(int)
-    parts = open_backend("opencv", card, threads=2).run("w48", batch)
+    parts = open_backend("opencv", card).run("w48", batch)
     difference = np.abs(parts - whole)
     assert 0 < difference.max() <= card.precisions["opencv fp32"]["levels"]
     assert (difference > 1).mean() < 0.001
 
 
+def test_a_picture_depends_on_neither_threads_nor_batch(photo):
+    """It is cut by its size alone; sums of floats differ by their order."""
+    card = load_model("plain-x4")
+    batch = np.stack([photo[40:250, 100:260], photo[140:350, 10:170]])
+    expected = open_backend("opencv", card, threads=1).run("w48", batch).astype(int)
+    for threads in (2, 3, 16):
+        engine = open_backend("opencv", card, threads=threads)
+        assert np.abs(engine.run("w48", batch) - expected).max() <= 1
+        assert np.abs(engine.run("w48", batch[:1]) - expected[:1]).max() <= 1
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("shape", [(1, 1), (66, 39), (39, 66), (150, 20), (20, 150)])
-def test_it_agrees_with_the_reference_however_it_is_cut(tiny_model, photo, threads, shape):
-    """Sub-nets that look no further than the context: upright and lying, with more threads than parts and fewer."""
-    card = ModelCard.load(tiny_model)
+@pytest.mark.parametrize("shape", [(1, 1), (66, 39), (39, 66), (150, 20), (20, 150), (130, 260)])
+def test_it_agrees_with_the_reference_however_it_is_cut(card, photo, threads, shape):
+    """Upright and lying, with more threads than parts and fewer."""
     batch = np.stack([photo[:height, :width] for height, width in [shape] * 2])
     expected = open_backend("onnxruntime", card).run("w8", batch).astype(int)
     assert np.abs(open_backend("opencv", card, threads=threads).run("w8", batch) - expected).max() <= 1
 
 
-def test_the_process_keeps_its_threads(tiny_model, photo):
-    """OpenCV has one number for all that it does, and it is as it was after a run and after one that failed."""
-    engine, before = open_backend("opencv", ModelCard.load(tiny_model), threads=2), cv2.getNumThreads()
+def test_it_runs_with_its_threads_and_gives_them_back(card, photo, monkeypatch):
+    """OpenCV has one number for the whole process, and it is as it was after a run and after one that failed."""
+    seen = []
+    upscale = open_cv._upscale
+    monkeypatch.setattr(open_cv, "_upscale", lambda *share: (seen.append(cv2.getNumThreads()), upscale(*share)))
     cv2.setNumThreads(3)
-    try:
+    for threads in (1, 2, 3):
+        engine = open_backend("opencv", card, threads=threads)
         engine.run("w8", photo[None, :30, :30])
-        assert 3 == cv2.getNumThreads()
         with pytest.raises(BackendError, match=r"opencv failed on a batch of \(1, 9, 9, 1\)"):
             engine.run("w8", photo[None, :9, :9, :1])
-        assert 3 == cv2.getNumThreads()
+    assert [1, 1, 2, 2, 3, 3] == seen
+    assert 3 == cv2.getNumThreads()
+
+
+def test_two_engines_in_two_threads_leave_the_process_as_it_was(card, photo):
+    """Whichever ends first."""
+    cv2.setNumThreads(2)
+    engines = [open_backend("opencv", card, threads=threads) for threads in (1, 3)]
+    expected = engines[0].run("w8", photo[None, :150, :150])
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(5):
+            for result in pool.map(lambda engine: engine.run("w8", photo[None, :150, :150]), engines):
+                assert np.abs(result.astype(int) - expected).max() <= 1
+    assert 2 == cv2.getNumThreads()
+
+
+def test_closing_waits_for_a_run(card, photo):
+    """Another thread's, which gets its picture."""
+    engine = open_backend("opencv", card, threads=2)
+    batch = photo[None, :200, :200]
+    expected = engine.run("w8", batch)
+    stop = threading.Event()
+
+    def close() -> None:
+        while not stop.is_set():
+            engine.close()
+
+    closing = threading.Thread(target=close)
+    closing.start()
+    try:
+        for _ in range(10):
+            assert np.array_equal(expected, engine.run("w8", batch))
     finally:
-        cv2.setNumThreads(before)
+        stop.set()
+        closing.join()
+
+
+def test_all_parts_have_ended_when_one_fails(card, photo, monkeypatch):
+    """The next run would otherwise meet them in the networks."""
+    ended = []
+
+    def upscale(network: cv2.dnn.Net, parts: list[open_cv.Part], scale: int) -> None:
+        if parts[0][2] == parts[0][3] == 0:
+            raise RuntimeError("the first part")
+        time.sleep(0.2)
+        ended.append(1)
+
+    monkeypatch.setattr(open_cv, "_upscale", upscale)
+    with pytest.raises(BackendError, match="the first part"):
+        open_backend("opencv", card, threads=2).run("w8", photo[None, :60, :150])
+    assert [1] == ended
+
+
+def test_threads_that_cannot_be_started_are_an_error_of_the_engine(card, photo, monkeypatch):
+    """And it works again afterwards."""
+    engine = open_backend("opencv", card, threads=2)
+    batch = photo[None, :60, :150]
+    expected = engine.run("w8", batch)
+    engine.close()
+
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(BackendError, match="can't start new thread"):
+            engine.run("w8", batch)
+    assert np.array_equal(expected, engine.run("w8", batch))
+
+
+def _run(engine: OpenCv, batch: np.ndarray, results: "multiprocessing.Queue[np.ndarray]") -> None:
+    results.put(engine.run("w8", batch))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_it_runs_in_a_forked_process(card, photo):
+    """Which has none of the threads."""
+    engine = open_backend("opencv", card, threads=2)
+    batch = photo[None, :60, :150]
+    expected = engine.run("w8", batch)
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    process = context.Process(target=_run, args=(engine, batch, results), daemon=True)
+    process.start()
+    try:
+        assert np.array_equal(expected, results.get(timeout=20))
+    finally:
+        process.kill()
+        process.join()

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from itertools import combinations
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from arm_sr.errors import ArtefactError
 from arm_sr.supernet.backbones import BACKBONES, Supernet, build
+from arm_sr.supernet.export import planes_bytes
 
 SUBNETS = {"w3": (3, 2), "w4": (4, 1), "w8": (8, 3), "w8d1": (8, 1)}
 """Width and depth; neither decides the other."""
@@ -70,11 +73,20 @@ class TestContract:
                 n, c, h, w = size
                 assert (n, c, scale * h, scale * w) == net(torch.rand(size), *shape).shape
 
-    def test_planes_are_the_sub_pixels_in_another_shape(self, name, scale):
-        """For every sub-net, however the backbone makes them."""
-        net, x = random_net(name, scale), torch.rand(2, 3, 9, 11)
-        for shape in SUBNETS.values():
-            assert torch.allclose(net.sub_pixels(x, *shape).flatten(1, 2), net.planes(x, *shape), atol=1e-6)
+    def test_planes_are_the_sub_pixels_in_another_shape(self, name, scale, tmp_path):
+        """For every sub-net, however the backbone makes them; OpenCV can read them and run any size."""
+        net = random_net(name, scale)
+        for key, shape in SUBNETS.items():
+            file = tmp_path / f"{key}.onnx"
+            file.write_bytes(planes_bytes(net.subnet(key)))
+            network = cv2.dnn.readNetFromONNX(str(file), cv2.dnn.ENGINE_CLASSIC)
+            for size in [(1, 3, 1, 1), (1, 3, 9, 11), (1, 3, 40, 7)]:
+                x = torch.rand(size)
+                with torch.no_grad():
+                    planes = net.planes(x, *shape)
+                    assert torch.allclose(net.sub_pixels(x, *shape).flatten(1, 2), planes, atol=1e-6)
+                network.setInput(x.numpy())
+                assert np.allclose(planes, network.forward(), atol=1e-4)
 
     def test_a_subnet_equals_the_supernet_at_its_shape(self, name, scale):
         """To the bit, and with the weights of its own width and depth only."""

@@ -38,7 +38,7 @@ class Supernet(nn.Module):
     """A slimmable super-resolution network: one set of weights, several sub-nets.
 
     A subclass is built from `scale` and `subnets`, hands both to this constructor, sets `receptive_radius`,
-    and defines `grow`, `revive` and `sub_pixels`. Every layer with weights is a `USConv2d` or `USConvTranspose2d`.
+    and defines `grow`, `revive` and `planes`. Every layer with weights is a `USConv2d` or `USConvTranspose2d`.
     """
 
     receptive_radius: int
@@ -63,12 +63,13 @@ class Supernet(nn.Module):
     def sub_pixels(self, x: Tensor, width: int | None = None, depth: int | None = None) -> Tensor:
         """As `forward`, the scale * scale pixels in the place of an LR pixel not yet arranged:
         (N, scale * scale, 3, H, W), row by row."""
-        raise TypeError(f"{type(self).__name__} does not define sub_pixels")
+        n, _, h, w = x.shape
+        return self.planes(x, width, depth).reshape(n, -1, 3, h, w)
 
     def planes(self, x: Tensor, width: int | None = None, depth: int | None = None) -> Tensor:
-        """As `sub_pixels`, as planes: (N, scale * scale * 3, H, W). A backbone defines it anew if that spares a reshape
-        of unknown size, which some engines cannot read."""
-        return self.sub_pixels(x, width, depth).flatten(1, 2)
+        """As `sub_pixels`, (N, scale * scale * 3, H, W), without a step that depends on the size: some engines cannot
+        read those."""
+        raise TypeError(f"{type(self).__name__} does not define planes")
 
     def grow(self, depth: int) -> None:
         """Make the body layers after the first `depth` the identity, so that a shallow net that was trained grows

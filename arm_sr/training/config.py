@@ -58,6 +58,7 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "subnets": dict,
     **dict.fromkeys(("stages", "sizes"), tuple),
     "start": (str, NoneType),
+    "colours": bool,
 }
 """Types of the fields of a recipe; JSON has no other check."""
 
@@ -100,11 +101,13 @@ class Recipe:
     `state` are taken."""
     sizes: tuple[float, ...] = (1.0,)
     """The training pictures at these sizes, as shares of their sides; smaller ones have finer detail."""
+    colours: bool = False
+    """Whether crops get their channels in any order, half of them as negatives: more kinds from few pictures."""
 
     def __post_init__(self) -> None:
         for name, kind in _KINDS.items():
             value = getattr(self, name)
-            if not isinstance(value, kind) or isinstance(value, bool):
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
                 raise ArtefactError(f"recipe: {name} cannot be {value!r}")
         for name in ("scale", "batch", "patch", "validate_every"):
             if getattr(self, name) < 1:

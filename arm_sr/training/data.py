@@ -10,10 +10,13 @@ import cv2
 import numpy as np
 
 from ..errors import ArtefactError
-from ..evaluation.pairs import Pair, readable_pairs
+from ..evaluation.pairs import readable_pairs
 from ..imaging.resample import lr_bicubic
 
 log = logging.getLogger(__name__)
+
+KERNEL = 3
+"""LR pixels around one whose HR pixels `lr_bicubic` looks at, at most."""
 
 
 def describe_sources(folder: Path) -> list[dict[str, object]]:
@@ -32,32 +35,34 @@ def describe_sources(folder: Path) -> list[dict[str, object]]:
     return [{"source": s, "licence": c, "images_in_folder": n} for (s, c), n in sorted(counts.items())]
 
 
-def _resized(pair: Pair, size: float, scale: int) -> Pair:
-    height, width = (max(1, round(size * side / scale)) * scale for side in pair.hr.shape[:2])
-    hr = cv2.resize(pair.hr, (width, height), interpolation=cv2.INTER_AREA)
-    return Pair(pair.name, hr, lr_bicubic(hr, scale))
+def _resized(hr: np.ndarray, size: float) -> np.ndarray:
+    height, width = (max(1, round(size * side)) for side in hr.shape[:2])
+    return cv2.resize(hr, (width, height), interpolation=cv2.INTER_AREA)
 
 
 class CropData:
     """Pairs of LR and HR crops from a folder of pictures, all decoded into memory.
 
     Every picture is there at each of `sizes` (shares of its sides) that is no smaller than a crop. Pictures that
-    cannot be read or are smaller than a crop themselves are named in the log and skipped.
+    cannot be read or are smaller than a crop themselves are named in the log and skipped. With `colours` a crop has
+    its channels in any order and is as often a negative as not.
     """
 
-    def __init__(self, files: list[Path], scale: int, patch: int, sizes: Sequence[float] = (1.0,)) -> None:
-        self.scale, self.patch = scale, patch
-        self.pairs: list[Pair] = []
+    def __init__(
+        self, files: list[Path], scale: int, patch: int, sizes: Sequence[float] = (1.0,), colours: bool = False
+    ) -> None:
+        self.scale, self.patch, self.colours = scale, patch, colours
+        self.pictures: list[np.ndarray] = []
         for pair in readable_pairs(files, scale):
             if min(pair.lr.shape[:2]) < patch:
                 log.warning("skipped %s: %dx%d is smaller than a crop", pair.name, pair.hr.shape[1], pair.hr.shape[0])
                 continue
-            resized = (pair if size == 1 else _resized(pair, size, scale) for size in sizes)
-            fitting = [one for one in resized if min(one.lr.shape[:2]) >= patch]
+            resized = (pair.hr if size == 1 else _resized(pair.hr, size) for size in sizes)
+            fitting = [one for one in resized if min(one.shape[:2]) >= scale * patch]
             if not fitting:
                 log.warning("skipped %s: smaller than a crop at every size", pair.name)
-            self.pairs += fitting
-        if not self.pairs:
+            self.pictures += fitting
+        if not self.pictures:
             raise ArtefactError(f"none of {len(files)} pictures can be trained on")
 
     def batch(self, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -66,12 +71,28 @@ class CropData:
         lr_crops = np.empty((size, p, p, 3), np.uint8)
         hr_crops = np.empty((size, s * p, s * p, 3), np.uint8)
         for i in range(size):
-            pair = self.pairs[rng.integers(len(self.pairs))]
-            lr, hr = pair.lr, pair.hr
-            top, left = rng.integers(lr.shape[0] - p + 1), rng.integers(lr.shape[1] - p + 1)
+            crops = self._crops(rng)
             turns, mirror = rng.integers(4), rng.integers(2)
-            crops = lr[top : top + p, left : left + p], hr[s * top : s * (top + p), s * left : s * (left + p)]
             for target, crop in zip((lr_crops, hr_crops), crops, strict=True):
                 turned = np.rot90(crop, int(turns))
                 target[i] = turned[:, ::-1] if mirror else turned
         return lr_crops, hr_crops
+
+    def _crops(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A crop of LR and of HR that begins at any HR pixel, as if the picture began a whole number of LR before it."""
+        p, s = self.patch, self.scale
+        picture = self.pictures[rng.integers(len(self.pictures))]
+        (top, above, bottom), (left, before, right) = (self._place(side, rng) for side in picture.shape[:2])
+        hr = picture[top:bottom, left:right]
+        if self.colours:
+            hr = hr[:, :, rng.permutation(3)]
+            hr = 255 - hr if rng.integers(2) else hr
+        lr = lr_bicubic(hr, s)[above : above + p, before : before + p]
+        return lr, hr[s * above : s * (above + p), s * before : s * (before + p)]
+
+    def _place(self, side: int, rng: np.random.Generator) -> tuple[int, int, int]:
+        """Along a side of a picture: first HR pixel of a crop with its surroundings, LR pixels before it, end."""
+        p, s = self.patch, self.scale
+        first = int(rng.integers(side - s * p + 1))
+        before, after = min(KERNEL, first // s), min(KERNEL, (side - first) // s - p)
+        return first - s * before, before, first + s * (p + after)

@@ -26,7 +26,7 @@ import arm_sr
 from arm_sr.errors import ArtefactError, ImageError
 from arm_sr.evaluation.pairs import read_pairs
 from arm_sr.imaging.folders import list_images, split_hold_out
-from arm_sr.imaging.resample import lr_bicubic
+from arm_sr.imaging.resample import crop_to_multiple, lr_bicubic
 from arm_sr.supernet.backbones import Supernet, build
 from arm_sr.supernet.backbones.plain import Plain
 from arm_sr.supernet.sampling import Sampling
@@ -220,7 +220,7 @@ class TestCrops:
         with caplog.at_level(logging.WARNING):
             data = CropData([*bad, good, *small], scale=2, patch=8)
 
-        assert [(pair.lr.shape, pair.hr.shape) for pair in data.pairs] == [((8, 20, 3), (16, 40, 3))]
+        assert [picture.shape for picture in data.pictures] == [(16, 40, 3)]
         assert len(caplog.messages) == 6
         assert all(str(file) in caplog.text for file in bad)
         assert all(file.name in caplog.text for file in small)
@@ -233,33 +233,44 @@ class TestCrops:
             CropData([small], scale=2, patch=8)
 
     @pytest.mark.parametrize("scale", [2, 3, 4])
-    def test_every_pair_of_crops_is_a_place_in_a_picture(self, pictures, scale):
-        """Some picture, place, rotation and mirroring gives both crops exactly; many kinds occur."""
-        patch = 30
-        (file, *_) = list_images(pictures)
-        data = CropData([file], scale, patch)
-        (pair,) = data.pairs
-        small, large = pair.lr, pair.hr
-        assert np.array_equal(lr_bicubic(large, scale), small)
+    def test_every_pair_of_crops_is_a_place_in_a_picture(self, tmp_path, scale):
+        """Some place, rotation and mirroring gives both crops exactly; LR is that of the picture cut before it."""
+        patch = 12
+        picture = skimage.data.astronaut()[: scale * 21 + 1, 80 : 80 + scale * 24]
+        data = CropData([save(tmp_path / "a.png", picture)], scale, patch)
+        (large,) = data.pictures
         lr_crops, hr_crops = data.batch(24, np.random.default_rng(scale))
         assert ((24, patch, patch, 3), np.uint8) == (lr_crops.shape, lr_crops.dtype)
         assert ((24, scale * patch, scale * patch, 3), np.uint8) == (hr_crops.shape, hr_crops.dtype)
 
-        seen = set()
-        first_pixels = small[: small.shape[0] - patch + 1, : small.shape[1] - patch + 1]
+        seen, phases, side = set(), set(), scale * patch
         for lr, hr in zip(lr_crops, hr_crops, strict=True):
             found = []
             for turns in range(4):
                 for mirror in (False, True):
-                    undone = [np.rot90(c[:, ::-1] if mirror else c, -turns) for c in (lr, hr)]
-                    for top, left in np.argwhere((first_pixels == undone[0][0, 0]).all(axis=2)):
-                        high = large[scale * top : scale * (top + patch), scale * left : scale * (left + patch)]
-                        places = (small[top : top + patch, left : left + patch], high)
-                        if all(np.array_equal(place, crop) for place, crop in zip(places, undone, strict=True)):
+                    low, high = (np.rot90(c[:, ::-1] if mirror else c, -turns) for c in (lr, hr))
+                    corners = large[: large.shape[0] - side + 1, : large.shape[1] - side + 1]
+                    for top, left in np.argwhere((corners == high[0, 0]).all(axis=2)):
+                        if np.array_equal(large[top : top + side, left : left + side], high):
                             found.append((turns, mirror))
+                            phases.add((top % scale, left % scale))
+                            whole = lr_bicubic(crop_to_multiple(large[top % scale :, left % scale :], scale), scale)
+                            rows, columns = (slice(first // scale, first // scale + patch) for first in (top, left))
+                            assert np.array_equal(whole[rows, columns], low)
             assert len(found) == 1
             seen.update(found)
         assert len(seen) >= 6
+        assert len(phases) >= 4
+
+    def test_colours_give_every_order_of_the_channels_and_negatives(self, tmp_path):
+        """Six orders, each also as a negative, and of LR and HR alike."""
+        plain = np.full((24, 24, 3), (20, 90, 200), np.uint8)
+        data = CropData([save(tmp_path / "plain.png", plain)], scale=2, patch=12, colours=True)
+        lr, hr = data.batch(200, np.random.default_rng(0))
+        assert np.array_equal(lr[:, 0, 0], hr[:, 0, 0])
+        kinds = np.unique(lr.reshape(200, -1, 3)[:, 0], axis=0)
+        assert len(kinds) == 12
+        assert {(20, 90, 200), (200, 90, 20), (235, 165, 55)} <= set(map(tuple, kinds.tolist()))
 
     def test_low_and_high_resolution_show_the_same(self, tmp_path):
         """On a smooth picture the LR crop is close to the mean of each block of the HR crop."""
@@ -279,13 +290,12 @@ class TestCrops:
         assert all(np.array_equal(np.sort(picture.ravel()), np.sort(crop.ravel())) for crop in hr)
 
     def test_pictures_are_there_at_every_size(self, tmp_path):
-        """As OpenCV shrinks them, cropped to the scale; a size with a side below a crop is left out."""
+        """As OpenCV shrinks them; a size with a side below a crop is left out."""
         photo = skimage.data.astronaut()[:120, :200]
         data = CropData([save(tmp_path / "a.png", photo)], scale=2, patch=24, sizes=(1.0, 0.61, 0.3))
-        assert [(120, 200), (74, 122)] == [pair.hr.shape[:2] for pair in data.pairs]
-        assert np.array_equal(photo, data.pairs[0].hr)
-        assert np.array_equal(cv2.resize(photo, (122, 74), interpolation=cv2.INTER_AREA), data.pairs[1].hr)
-        assert all(np.array_equal(lr_bicubic(pair.hr, 2), pair.lr) for pair in data.pairs)
+        assert [(120, 200), (73, 122)] == [picture.shape[:2] for picture in data.pictures]
+        assert np.array_equal(photo, data.pictures[0])
+        assert np.array_equal(cv2.resize(photo, (122, 73), interpolation=cv2.INTER_AREA), data.pictures[1])
 
     def test_a_batch_is_decided_by_the_generator(self, data):
         """The same seed gives the same crops, another seed others."""

@@ -132,7 +132,7 @@ def told(args: argparse.Namespace, engines: Iterable[Engine], pairs: list[Pair],
     about |= {"repeats": args.repeats} if "repeats" in args else {}
     about |= {"engines": [f"{e.name} {e.backend.version} {e.precision}" for e in engines]}
     shown = {**about, "engines": ", ".join(about["engines"])}
-    print("; ".join(f"{key} {value}" for key, value in shown.items()), flush=True)
+    print("\n" + "; ".join(f"{key} {value}" for key, value in shown.items()), flush=True)
     return {**about, "threads": allowed_threads(), **figures}
 
 
@@ -158,7 +158,7 @@ def curve(args: argparse.Namespace) -> dict[str, Any]:
         row["peak_rss_mib"] = peak_rss(arm, lr)
     print(markdown(rows, largest[0].engine, largest[0].value))
     if args.arm:
-        print(as_good_lines(rows))
+        print("\n" + as_good_lines(rows))
     return told(args, engines, pairs, rows=rows)
 
 
@@ -192,7 +192,7 @@ def overhead(args: argparse.Namespace) -> dict[str, Any]:
                 f"| {' '.join(key).strip()} | {ms:.2f} | {direct_ms:.2f} | {statistics.median(ratios):.3f} | "
                 f"{max(ratios):.3f} |"
             )
-    print("\nmedians over the pictures; the largest ratio of a picture")
+    print("\nMedians over the pictures; the largest ratio of a picture.")
     return told(args, engines, pairs, **figures)
 
 
@@ -214,10 +214,11 @@ def prediction(args: argparse.Namespace) -> dict[str, Any]:
         mine = [row for row in rows if row["engine"] == str(engine)]
         cells = [statistics.median(row["ratio"] for row in mine if row["share"] == share) for share in SHARES]
         print(f"| {engine} | " + " | ".join(f"{cell:.3f}" for cell in cells) + " |")
+    print()
     for engine in engines:
         errors = [abs(row["ratio"] - 1) for row in rows if row["engine"] == str(engine)]
         print(
-            f"{engine}: {len(errors)} plans, error of the predicted time {statistics.median(errors):.1%} in the "
+            f"- {engine}: {len(errors)} plans, error of the predicted time {statistics.median(errors):.1%} in the "
             f"median, {np.quantile(errors, 0.9):.1%} at the 90th percentile, {max(errors):.1%} at worst"
         )
     return told(args, engines, pairs, rows=rows)
@@ -264,7 +265,7 @@ def deadline(args: argparse.Namespace) -> dict[str, Any]:
             rows.append({"engine": str(engine), "load": load, "calls": len(calls), "psnr": means,
                          "within_5_ms": float((late <= 5).mean()), "latest_ms": float(late.max())})  # fmt: skip
             print(
-                f"{engine}, {load}: {len(calls)} calls up to {calls[:, 2].max():.0f} ms, {(late <= 5).mean():.1%} "
+                f"- {engine}, {load}: {len(calls)} calls up to {calls[:, 2].max():.0f} ms, {(late <= 5).mean():.1%} "
                 f"within the deadline plus 5 ms, latest {late.max():+.1f} ms; mean RGB PSNR by tenth of the time "
                 f"{' '.join(f'{value:.2f}' for value in means)}"
             )
@@ -274,7 +275,7 @@ def deadline(args: argparse.Namespace) -> dict[str, Any]:
                 gains = [float(gain[tenth == part].mean()) for part in range(10)]
                 rows[-1] |= {"gain_over_plan": gains, "as_good_as_plan": float((gain >= 0).mean())}
                 print(
-                    f"against plans for {PLANNED} of the time: {' '.join(f'{value:+.3f}' for value in gains)} dB, "
+                    f"- {engine}, against plans for {PLANNED} of the time: {' '.join(f'{value:+.3f}' for value in gains)} dB, "
                     f"{(gain >= 0).mean():.0%} of the calls at least as good"
                 )
     return told(args, engines, pairs, rows=rows)

@@ -6,11 +6,13 @@ They want what fits into the caches, so pictures are cut into parts; several par
 with a network of its own.
 """
 
+import math
 import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import pairwise, product
 from typing import Any
 
@@ -24,6 +26,9 @@ SIDE = 120
 """LR pixels along a side of a part at most, context included; those of twice as many take twice as long a pixel."""
 CONTEXT = 5
 """LR pixels around a part that are computed and cropped."""
+SMALLEST = 2500
+"""LR pixels of a part at least when there need not be so many: the context of smaller ones costs more than OpenCV's own
+threads, which a single part gets, leave idle."""
 MOST_NETWORKS = 8
 """So many parts are computed at once at most; every network has its own copy of the weights."""
 
@@ -116,12 +121,28 @@ class OpenCv:
 
 def _parts(lr: np.ndarray, sr: np.ndarray, scale: int) -> Iterator[Part]:
     """The parts of a picture, about equally large."""
-    counts = [-(-side // (SIDE - 2 * CONTEXT)) if side > SIDE else 1 for side in lr.shape[:2]]
+    counts = _cuts(lr.shape[0], lr.shape[1])
     borders = [np.linspace(0, side, count + 1).astype(int) for side, count in zip(lr.shape, counts, strict=False)]
     for (top, bottom), (left, right) in product(*map(pairwise, borders)):
         above, before = min(top, CONTEXT), min(left, CONTEXT)
         around = lr[top - above : bottom + CONTEXT, left - before : right + CONTEXT]
         yield around, sr[scale * top : scale * bottom, scale * left : scale * right], above, before
+
+
+@lru_cache(maxsize=1024)
+def _cuts(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of parts, by the size alone: pictures are the same with any number of threads."""
+    least = [-(-side // (SIDE - 2 * CONTEXT)) if side > SIDE else 1 for side in (height, width)]
+    most = max(math.prod(least), height * width // SMALLEST)
+    choices = [cuts for cuts in product(*((n, n + 1) for n in least)) if math.prod(cuts) <= most]
+
+    def pixels_in_turn(cuts: tuple[int, ...]) -> float:
+        """Of a thread when there are two; more threads also like even numbers of parts."""
+        sides = (side / n + 2 * CONTEXT * (n > 1) for side, n in zip((height, width), cuts, strict=True))
+        return math.ceil(math.prod(cuts) / 2) * math.prod(sides)
+
+    rows, columns = min(choices, key=pixels_in_turn)
+    return rows, columns
 
 
 def _upscale(network: cv2.dnn.Net, parts: list[Part], scale: int) -> None:

@@ -60,5 +60,5 @@ def _profile(args: argparse.Namespace) -> int:
     if args.json:
         write_bytes(args.json, (json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n").encode())
     print(markdown(rows))
-    print(f"result of 1280x720, one pass, medians of {repeats}; {machine()}")
+    print(f"\nResult of 1280x720, one pass, medians of {repeats}; {machine()}")
     return 0

@@ -73,6 +73,6 @@ def run(args: argparse.Namespace) -> int:
     }
     write_sweep(rows, about, args.output)
     where = f"{about['pictures']} pictures of {about['data']}"
-    print(f"{about['model']} on {where}; {about['backend']}; {about['machine']}")
+    print(f"{about['model']} on {where}; {about['backend']}; {about['machine']}\n")
     print(markdown(rows))
     return 0 if rows[0]["pictures"] == len(files) else 1

@@ -48,7 +48,7 @@ def as_good_lines(rows: Sequence[Mapping[str, Any]]) -> str:
                 if row["as_good"]
                 else "no arm of this engine is as good"
             )
-            lines.append(f"{name}, {row['psnr_rgb_all']:.3f} dB: {as_good}")
+            lines.append(f"- {name}, {row['psnr_rgb_all']:.3f} dB: {as_good}")
     return "\n".join(lines)
 
 

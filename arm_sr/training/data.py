@@ -79,7 +79,7 @@ class CropData:
         return lr_crops, hr_crops
 
     def _crops(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A crop of LR and of HR that begins at any HR pixel, as if the picture began a whole number of LR before it."""
+        """A crop of LR and HR from any HR pixel on, as if the picture began a whole number of LR pixels before it."""
         p, s = self.patch, self.scale
         picture = self.pictures[rng.integers(len(self.pictures))]
         (top, above, bottom), (left, before, right) = (self._place(side, rng) for side in picture.shape[:2])

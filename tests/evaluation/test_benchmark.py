@@ -139,8 +139,8 @@ def test_the_procedure_stands_beside_the_fastest_that_is_as_good(rows: list[dict
     assert pytest.approx([40 / 50, 40 / 40], rel=0.02) == [two["as_good_ratio"], two["as_good_engine_ratio"]]
     assert [None, None, None] == [none["as_good"], none["as_good_ratio"], none["as_good_engine_ratio"]]
     lines = as_good_lines(rows).splitlines()
-    assert lines[0].startswith("one arm eta 1, 34.151 dB: trade-off eta 2 is as good in 0.5")
-    assert lines[1] == "one arm eta 9, 42.110 dB: no arm of this engine is as good"
+    assert lines[0].startswith("- one arm eta 1, 34.151 dB: trade-off eta 2 is as good in 0.5")
+    assert lines[1] == "- one arm eta 9, 42.110 dB: no arm of this engine is as good"
     assert len(lines) == 3
 
 

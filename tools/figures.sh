@@ -1,0 +1,128 @@
+#!/usr/bin/env bash
+# Measure the figures in docs/figures/ anew, all or those named:
+#
+#     tools/figures.sh DATA [quality routing time arm overhead prediction deadline threads scores]
+#
+# DATA holds folders of ground truth: test/Set5, test/Set14, test/B100, test/Urban100, val and val4k. Everything takes
+# about an hour and a half; the machine must be idle. Needs the extras train, openvino and plot.
+set -euo pipefail
+data=$1
+shift
+cd "$(dirname "$0")/.."
+names=("$@")
+[ $# -gt 0 ] || names=(quality routing time arm overhead prediction deadline threads scores)
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+
+# Print a command as Markdown, and what it prints.
+run() {
+    printf '```sh\n%s\n```\n\n' "${*//"$data"/DATA}" | sed "s|$out|OUT|g"
+    "$@"
+    echo
+}
+
+benchmark() { run tools/benchmark.py "$@"; }
+
+quality() {
+    cat <<'TEXT'
+# Quality, size and time of every sub-net
+
+One pass each; PSNR and SSIM on Y, means over the pictures; Urban100 is its first 24 pictures.
+
+TEXT
+    run arm-sr models --profile --data "$data"/test/{Set5,Set14,B100,Urban100}
+}
+
+routing() {
+    cat <<'TEXT'
+# Routing by MACs
+
+`budget` is the default rule; `arm` has ARM's table and objective under the same budgets; `static` is one branch in one
+pass; `eta` is ARM's rule patch by patch, `trade-off` has the objective `mse`. MACs are of one pass of the largest
+sub-net, halo included; ms is the sum over the pictures, of one run each; seam is the step across the borders of the
+tiles less the step one pixel inside, in 8-bit levels; the last column is the difference in RGB PSNR over all pixels to
+the best single branch that costs no more.
+
+TEXT
+    for set in val test/Urban100; do
+        run arm-sr sweep "$data/$set" -o "$out" --backend onnxruntime --repeats 1 --budgets 20%,30%,40%,60%,80% --arm lut/plain-x4.arm.json
+    done
+    run arm-sr sweep "$data/val" -o "$out" --backend onnxruntime --repeats 1 --etas 1,2,4
+    run arm-sr sweep "$data/val" -o "$out" -m plain-x2 --backend opencv --repeats 1 --budgets 20%,40%,60%
+}
+
+time_() {
+    cat <<'TEXT'
+# Quality against time
+
+All arms of a picture in turn in one run, medians of seven rounds. `time` is a budget as a share of the largest sub-net's
+measured time, `trade-off` is `--eta` with `--objective mse` by the same measured costs. The 2040-pixel pictures of `val`:
+
+TEXT
+    benchmark curve --data "$data/val" --min-side 2040 --backend onnxruntime openvino:bf16 opencv --repeats 7 --budgets 60% --trade-offs 1,3,10
+    printf '`val4k`:\n\n'
+    benchmark curve --data "$data/val4k" --backend onnxruntime opencv --repeats 7 --budgets 45%,60% --trade-offs 3,5
+    printf 'Urban100:\n\n'
+    benchmark curve --data "$data/test/Urban100" --backend onnxruntime --repeats 7 --budgets 20%,40%,60% --trade-offs 1,3,10
+}
+
+arm() {
+    cat <<'TEXT'
+# Against ARM's own procedure
+
+Patches of 32 at a step of 28, one call each, ARM's table and rule, on the same sub-nets; one thread.
+
+TEXT
+    benchmark curve --data "$data/val" --min-side 2040 --backend opencv --threads 1 --repeats 7 --budgets 40% \
+        --trade-offs 0.8,1,2.7,10 --arm lut/plain-x4.arm.json --etas 0.75,1,1.5,best
+}
+
+overhead() {
+    cat <<'TEXT'
+# What the engine adds to inference
+
+Medians of seven rounds; planning is run five times as often.
+
+TEXT
+    benchmark overhead --data "$data/val" --min-side 2040 --repeats 7 --backend onnxruntime openvino:bf16 opencv
+}
+
+prediction() {
+    printf '# Predicted time against real time\n\n'
+    benchmark prediction --data "$data/val" --repeats 5 --backend onnxruntime opencv
+}
+
+deadline() {
+    cat <<'TEXT'
+# Deadlines
+
+From the time of interpolation to that of the largest sub-net.
+
+TEXT
+    benchmark deadline --data "$data/val" --calls 1000 --backend onnxruntime opencv
+}
+
+threads() {
+    printf '# Threads\n\n'
+    benchmark scaling --backend onnxruntime openvino:bf16 opencv --repeats 7
+}
+
+scores() {
+    cat <<'TEXT'
+# Edge scores
+
+Squared error that plans lose against those of an oracle, which knows the error of every patch, and rank correlation of
+the score over all patches. A share of the MACs is either the same for each picture (`--budget`) or spent in all where it
+is worth most (`--eta` with `--objective mse`); each table has an oracle of its own.
+
+TEXT
+    for set in val val4k; do
+        run tools/compare_scores.py --train "$data/train" --data "$data/$set"
+    done
+}
+
+for name in "${names[@]}"; do
+    echo "$name" >&2
+    if [ "$name" = time ]; then time_; else "$name"; fi >"$out/figures.md"
+    cp "$out/figures.md" "docs/figures/$name.md"
+done

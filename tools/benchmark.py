@@ -275,7 +275,8 @@ def deadline(args: argparse.Namespace) -> dict[str, Any]:
                 gains = [float(gain[tenth == part].mean()) for part in range(10)]
                 rows[-1] |= {"gain_over_plan": gains, "as_good_as_plan": float((gain >= 0).mean())}
                 print(
-                    f"- {engine}, against plans for {PLANNED} of the time: {' '.join(f'{value:+.3f}' for value in gains)} dB, "
+                    f"- {engine}, against plans for {PLANNED} of the time: "
+                    f"{' '.join(f'{value:+.3f}' for value in gains)} dB, "
                     f"{(gain >= 0).mean():.0%} of the calls at least as good"
                 )
     return told(args, engines, pairs, rows=rows)

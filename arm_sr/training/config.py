@@ -15,6 +15,8 @@ from ..atomic import write_bytes
 from ..errors import ArtefactError
 from ..models import BICUBIC
 from ..supernet.sampling import Sampling
+from .losses import LOSSES
+from .optimisers import OPTIMISERS
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Stage:
     sampling: Sampling = field(default_factory=Sampling)
     """Which sub-nets a step trains."""
     loss: str = "l1"
-    """`l1`, or `mse`, which is what PSNR measures."""
+    """`l1`; `mse`, which is what PSNR over all pixels measures; `log_mse`, for the mean of PSNRs."""
     depth: int | None = None
     """Body layers that are used at most; those that a later stage adds start as the identity."""
     revive: float = 0.0
@@ -45,7 +47,7 @@ class Stage:
         need("steps", _whole(self.steps, 1), "a whole number of 1 or more")
         need("learning_rate", _real(self.learning_rate) and self.learning_rate > 0, "a number above 0")
         need("sampling", isinstance(self.sampling, Sampling), "an object with rule, alpha, floor and distil")
-        need("loss", self.loss in ("l1", "mse"), "'l1' or 'mse'")
+        need("loss", self.loss in tuple(LOSSES), f"one of {', '.join(LOSSES)}")
         need("depth", self.depth is None or _whole(self.depth, 1), "a whole number of 1 or more")
         need("revive", _real(self.revive) and 0 <= self.revive <= 1, "within 0..1")
         need("decay_steps", self.decay_steps is None or _whole(self.decay_steps, self.steps), "`steps` or more")
@@ -84,7 +86,7 @@ class Recipe:
     warmup: int = 500
     """Steps over which the learning rate of a stage rises to its value; without it the ReLUs of a plain net die."""
     optimiser: str = "muon"
-    """`muon` (see `training.muon`) or `adam`."""
+    """`muon` or `adam`."""
     clip: float = 0.1
     """Largest norm of the gradient."""
     ema: float = 0.999
@@ -131,8 +133,8 @@ class Recipe:
         deepest = max(depth for _, depth in shapes)
         if any(stage.revive and stage.depth is not None and stage.depth < deepest for stage in self.stages):
             raise ArtefactError("recipe: revive needs the whole depth; what is added later must begin as the identity")
-        if self.optimiser not in ("muon", "adam"):
-            raise ArtefactError(f"recipe: optimiser must be 'muon' or 'adam', not {self.optimiser!r}")
+        if self.optimiser not in OPTIMISERS:
+            raise ArtefactError(f"recipe: optimiser must be one of {', '.join(OPTIMISERS)}, not {self.optimiser!r}")
         if self.precision not in ("bf16", "fp32"):
             raise ArtefactError(f"recipe: precision must be 'bf16' or 'fp32', not {self.precision!r}")
         if not self.clip > 0 or self.warmup < 0 or not 0 <= self.ema < 1:

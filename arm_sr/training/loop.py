@@ -5,16 +5,14 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -27,17 +25,10 @@ from ..imaging.metrics import psnr_of_mse, psnr_y, squared_error
 from ..supernet.backbones import Supernet, build
 from .config import Recipe, Stage
 from .data import CropData
-from .muon import Muon
+from .losses import LOSSES
+from .optimisers import OPTIMISERS
 
 log = logging.getLogger(__name__)
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-LOSSES: dict[str, Loss] = {"l1": F.l1_loss, "mse": F.mse_loss}
-OPTIMISERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
-    "adam": partial(torch.optim.Adam, betas=(0.9, 0.99)),
-    "muon": Muon,
-}
-
 
 def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, state_every: int = 500) -> Supernet:
     """Run or continue `recipe` in the folder `out` and return the averaged network.

@@ -93,7 +93,7 @@ def test_predictions_are_told_for_every_engine(run: Run, data: Path, tmp_path: P
     for engine in ("onnxruntime fp32", "openvino fp32"):
         [row] = [line for line in lines if line.startswith(f"| {engine} |")]
         assert 10 == len(row.strip("| ").split(" | ")[1:])
-        assert 1 == sum(line.startswith(f"{engine}: 20 plans") for line in lines)
+        assert 1 == sum(line.startswith(f"- {engine}: 20 plans") for line in lines)
     [figures] = json.loads((tmp_path / "a.json").read_text())
     assert 2 * 2 * 10 == len(figures["rows"])
     assert {"a.png", "b.png"} == {row["picture"] for row in figures["rows"]}

@@ -32,7 +32,8 @@ from arm_sr.supernet.backbones.plain import Plain
 from arm_sr.supernet.sampling import Sampling
 from arm_sr.training.config import Recipe, Stage
 from arm_sr.training.data import CropData, describe_sources
-from arm_sr.training.loop import LOSSES, averaged_network, train, validate
+from arm_sr.training.loop import averaged_network, train, validate
+from arm_sr.training.losses import LOSSES
 
 REPOSITORY = Path(arm_sr.__file__).parents[1]
 

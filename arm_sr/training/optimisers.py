@@ -1,8 +1,9 @@
-"""Muon: momentum with orthogonalised updates (Jordan et al., "Muon: an optimizer for hidden layers in neural networks",
-2024)."""
+"""How a step changes the weights: Adam, or Muon, momentum with orthogonalised updates (Jordan et al., "Muon: an
+optimizer for hidden layers in neural networks", 2024)."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,3 +58,10 @@ def orthogonalised(matrix: Tensor) -> Tensor:
         square = x @ x.T
         x = 3.4445 * x + (2.0315 * square @ square - 4.7750 * square) @ x
     return x
+
+
+OPTIMISERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
+    "adam": partial(torch.optim.Adam, betas=(0.9, 0.99)),
+    "muon": Muon,
+}
+"""By the name that a recipe gives."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from arm_sr.training.muon import Muon, orthogonalised
+from arm_sr.training.optimisers import Muon, orthogonalised
 
 
 @pytest.mark.parametrize("shape", [(16, 144), (144, 16), (48, 48), (1, 7), (1, 1)])

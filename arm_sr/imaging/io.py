@@ -27,7 +27,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from ..atomic import replacing, write_bytes
 from ..errors import ArmSRError, ImageError
-from .strip_files import WRITERS, StripWriter
+from .strip_files import LEVEL, STRATEGY, WRITERS, StripWriter
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -49,7 +49,7 @@ class _Format:
 
 
 _OFFSETS_END = 2**32 - 2**20  # TIFF and BMP count bytes in 32 bits; the rest is for their headers
-_PNG = _Format("PNG", sixteen_bit=True)
+_PNG = _Format("PNG", sixteen_bit=True, options={"compress_level": LEVEL, "compress_type": STRATEGY})
 _JPEG = _Format("JPEG", 65500, alpha=False, options={"quality": 95, "subsampling": "4:4:4"})
 _WEBP = _Format("WebP", 16383, options={"lossless": True, "exact": True})
 _TIFF = _Format("TIFF", max_bytes=_OFFSETS_END, sixteen_bit=True, options={"compression": "tiff_lzw"})

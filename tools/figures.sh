@@ -61,7 +61,7 @@ measured time, `trade-off` is `--eta` with `--objective mse` by the same measure
 TEXT
     benchmark curve --data "$data/val" --min-side 2040 --backend onnxruntime openvino:bf16 opencv --repeats 7 --budgets 60% --trade-offs 1,3,10
     printf '`val4k`:\n\n'
-    benchmark curve --data "$data/val4k" --backend onnxruntime opencv --repeats 7 --budgets 45%,60% --trade-offs 3,5
+    benchmark curve --data "$data/val4k" --backend onnxruntime --repeats 7 --budgets 45% --trade-offs 3,5
     printf 'Urban100:\n\n'
     benchmark curve --data "$data/test/Urban100" --backend onnxruntime --repeats 7 --budgets 20%,40%,60% --trade-offs 1,3,10
 }
@@ -73,8 +73,11 @@ arm() {
 Patches of 32 at a step of 28, one call each, ARM's table and rule, on the same sub-nets; one thread.
 
 TEXT
-    benchmark curve --data "$data/val" --min-side 2040 --backend opencv --threads 1 --repeats 7 --budgets 40% \
-        --trade-offs 0.8,1,2.7,10 --arm lut/plain-x4.arm.json --etas 0.75,1,1.5,best
+    for options in "opencv --trade-offs 0.8,1,2.7,10 --etas 0.75,1,1.5,best" "onnxruntime --trade-offs 1,2.7 --etas 1,1.5"; do
+        # shellcheck disable=SC2086
+        benchmark curve --data "$data/val" --min-side 2040 --threads 1 --repeats 7 --budgets 40% \
+            --arm lut/plain-x4.arm.json --backend $options
+    done
 }
 
 overhead() {
@@ -99,7 +102,7 @@ deadline() {
 From the time of interpolation to that of the largest sub-net.
 
 TEXT
-    benchmark deadline --data "$data/val" --calls 1000 --backend onnxruntime opencv
+    benchmark deadline --data "$data/val" --calls 1000 --backend onnxruntime
 }
 
 threads() {

@@ -12,7 +12,7 @@ from ..backends import open_backend
 from ..models import load_model
 from ..stitch import interpolate
 from .arms import Engine
-from .timing import Done, clocked, interleaved, ratio, timed
+from .timing import Done, clocked, interleaved, ratio, timed, turns
 
 SHARE = "40%"
 """The budget whose planning, stitching and other work besides inference is measured."""
@@ -79,24 +79,23 @@ def predictions(upscaler: Upscaler, lr: np.ndarray, shares: Sequence[float], rou
         upscaler: on an engine that is calibrated.
         lr: uint8 RGB, (H, W, 3).
         shares: budgets, as shares of the largest sub-net's measured time.
-        rounds: how often each is timed, all in turn.
+        rounds: how often each is timed, all in turn, every time with a row less while there are some: what an engine
+            does once for a shape is a part of what a picture takes.
 
     Returns:
-        A row for each of `shares`: `share`, `ms` (median over the rounds), `planned_ms`, and their `ratio`.
+        A row for each of `shares`: `share`, and medians over the rounds of `ms`, `planned_ms` and their `ratio`.
     """
-    largest = upscaler.planner.measured_cost.one_pass(-1, lr.shape[0] * lr.shape[1])
-    budgets = [f"{share * largest:.4f}ms" for share in shares]
-    times = interleaved([partial(_spent_ms, upscaler, lr, budget) for budget in budgets], rounds)
-    planned = [upscaler.plan(lr, budget).cost for budget in budgets]
-    medians = np.median(times, axis=1).tolist()
+    spent, planned = np.zeros((2, len(shares), rounds))
+    for count, number in turns(len(shares), rounds):
+        picture = lr[min(count + 1, lr.shape[0] - 1) :]
+        largest = upscaler.planner.measured_cost.one_pass(-1, picture.shape[0] * picture.shape[1])
+        result = upscaler.upscale(picture, f"{shares[number] * largest:.4f}ms")
+        if count >= 0:
+            spent[number, count], planned[number, count] = result.stats["budget"]["spent"], result.plan.cost
     return [
-        {"share": share, "ms": ms, "planned_ms": plan, "ratio": ms / plan}
-        for share, ms, plan in zip(shares, medians, planned, strict=True)
+        {"share": share, "ms": float(np.median(ms)), "planned_ms": float(np.median(plan)), "ratio": ratio(ms, plan)}
+        for share, ms, plan in zip(shares, spent, planned, strict=True)
     ]
-
-
-def _spent_ms(upscaler: Upscaler, lr: np.ndarray, budget: str) -> float:
-    return float(upscaler.upscale(lr, budget).stats["budget"]["spent"])
 
 
 def thread_scaling(engines: Sequence[Engine], branches: Sequence[str], lr: np.ndarray, counts: Sequence[int],

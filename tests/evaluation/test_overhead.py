@@ -69,18 +69,18 @@ def test_inference_itself_is_not_in_the_rest(upscalers: dict[str, Upscaler], lr:
 
 def test_plans_are_compared_with_what_they_take(tiny_model: Path, lr: np.ndarray,
                                                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    """An engine that takes longer than was measured is found out."""
+    """An engine that takes longer than was measured is found out; the picture loses a row every time."""
     upscaler = Upscaler(tiny_model, backend="onnxruntime")
     cost = CostTable("ms", upscaler.branches, np.zeros(3), np.array([0, 1e-3, 2e-3]), "made up")
     monkeypatch.setattr(upscaler.planner, "_measured", cost)
     run = upscaler.backend.run
     monkeypatch.setattr(upscaler.backend, "run", lambda *what: (time.sleep(0.05), run(*what))[1])
-    rows = predictions(upscaler, lr, (0.5, 1.0), 3)
-    assert [0.5, 1.0] == [row["share"] for row in rows]
-    assert rows[1]["planned_ms"] == pytest.approx(2e-3 * 40 * 50)
+    rows = predictions(upscaler, lr, (0.5, 1.1), 3)
+    assert [0.5, 1.1] == [row["share"] for row in rows]
+    assert rows[1]["planned_ms"] == pytest.approx(2e-3 * (lr.shape[0] - 2) * lr.shape[1])
     for row in rows:
         assert row["ms"] >= 50
-        assert row["ratio"] == row["ms"] / row["planned_ms"]
+        assert row["ratio"] == pytest.approx(row["ms"] / row["planned_ms"], rel=0.1)
 
 
 @pytest.mark.parametrize("name", BACKENDS)

@@ -6,11 +6,10 @@
 # DATA holds folders of ground truth: test/Set5, test/Set14, test/B100, test/Urban100, val and val4k. Everything takes
 # about an hour and a half; the machine must be idle. Needs the extras train, openvino and plot.
 set -euo pipefail
-data=$1
+data=$(realpath "$1")
 shift
 cd "$(dirname "$0")/.."
-names=("$@")
-[ $# -gt 0 ] || names=(quality routing time arm overhead prediction deadline threads scores)
+[ $# -gt 0 ] || set -- quality routing time arm overhead prediction deadline threads scores
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
@@ -23,7 +22,7 @@ run() {
 
 benchmark() { run tools/benchmark.py "$@"; }
 
-quality() {
+figures_quality() {
     cat <<'TEXT'
 # Quality, size and time of every sub-net
 
@@ -33,7 +32,7 @@ TEXT
     run arm-sr models --profile --data "$data"/test/{Set5,Set14,B100,Urban100}
 }
 
-routing() {
+figures_routing() {
     cat <<'TEXT'
 # Routing by MACs
 
@@ -51,7 +50,7 @@ TEXT
     run arm-sr sweep "$data/val" -o "$out" -m plain-x2 --backend opencv --repeats 1 --budgets 20%,40%,60%
 }
 
-time_() {
+figures_time() {
     cat <<'TEXT'
 # Quality against time
 
@@ -66,7 +65,7 @@ TEXT
     benchmark curve --data "$data/test/Urban100" --backend onnxruntime --repeats 7 --budgets 20%,40%,60% --trade-offs 1,3,10
 }
 
-arm() {
+figures_arm() {
     cat <<'TEXT'
 # Against ARM's own procedure
 
@@ -80,7 +79,7 @@ TEXT
     done
 }
 
-overhead() {
+figures_overhead() {
     cat <<'TEXT'
 # What the engine adds to inference
 
@@ -90,7 +89,7 @@ TEXT
     benchmark overhead --data "$data/val" --min-side 2040 --repeats 7 --backend onnxruntime openvino:bf16 opencv
 }
 
-prediction() {
+figures_prediction() {
     cat <<'TEXT'
 # Predicted time against real time
 
@@ -102,7 +101,7 @@ TEXT
     done
 }
 
-deadline() {
+figures_deadline() {
     cat <<'TEXT'
 # Deadlines
 
@@ -112,12 +111,12 @@ TEXT
     benchmark deadline --data "$data/val" --calls 1000 --backend onnxruntime
 }
 
-threads() {
+figures_threads() {
     printf '# Threads\n\n'
     benchmark scaling --backend onnxruntime openvino:bf16 opencv --repeats 7
 }
 
-scores() {
+figures_scores() {
     cat <<'TEXT'
 # Edge scores
 
@@ -131,8 +130,8 @@ TEXT
     done
 }
 
-for name in "${names[@]}"; do
+for name; do
     echo "$name" >&2
-    if [ "$name" = time ]; then time_; else "$name"; fi >"$out/figures.md"
+    "figures_$name" >"$out/figures.md"
     cp "$out/figures.md" "docs/figures/$name.md"
 done

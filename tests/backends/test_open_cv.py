@@ -47,6 +47,13 @@ def test_parts_cover_every_pixel_once(height, width, scale):
     assert np.array_equal(numbers.repeat(scale, axis=0).repeat(scale, axis=1), filled)
 
 
+@pytest.mark.parametrize(("height", "width", "parts"), [(49, 100, 1), (50, 100, 2), (120, 120, 2), (121, 121, 4)])
+def test_a_part_has_enough_for_a_thread(height, width, parts):
+    """What would fit one is cut in two where both are large enough for their context not to cost more."""
+    lr = np.zeros((height, width, 3), np.uint8)
+    assert parts == len(list(_parts(lr, lr, 1)))
+
+
 def test_what_cutting_changes_is_in_the_card(photo):
     """A sub-net that looks further than the context, on a picture of several parts."""
     card = load_model("plain-x4")

@@ -25,9 +25,11 @@ from .stitch import interpolate
 
 log = logging.getLogger(__name__)
 
-BATCHES = ((1, 38, 38), (6, 38, 38), (1, 38, 134), (1, 70, 102), (1, 190, 300))
-"""Tiles that are timed: how many in a call, height and width in LR pixels. Patches with halo, alone and merged."""
-METHOD = "7"
+Group = tuple[tuple[int, int], ...]
+TILES: tuple[Group, ...] = (((38, 38),) * 6, ((38, 38), (70, 38), (38, 102)), ((38, 134), (70, 102)), ((190, 300),))
+"""Tiles that are timed together, as those of a plan are: height and width in LR pixels. Patches with halo, alone and
+merged."""
+METHOD = "8"
 """Changes when costs are measured in another way, so that those in a cache do not count any more."""
 TYPICAL = 320 * 180
 """LR pixels of the picture by which engines are compared."""
@@ -50,44 +52,45 @@ def measure(card: ModelCard, backend: Backend) -> CostTable:
         Milliseconds a call and an LR pixel that fit the medians best. A call is charged as one with a new shape;
         planning is in those of interpolation.
     """
-    height, width = max(h for _, h, _ in BATCHES) + ROUNDS, max(w for *_, w in BATCHES)
+    height, width = np.max([tile for group in TILES for tile in group], axis=0) + ROUNDS
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     canvas = np.empty((height * card.scale, width * card.scale, 3), np.uint8)
     plan = _planning(card, backend)
 
-    def run(branch: str, count: int, height: int, width: int) -> None:
-        tiles = [noise[:height, :width]] * count
+    def run(branch: str, group: Group, taller: int) -> None:
+        tiles = [noise[: height + taller, :width] for height, width in group]
         if branch == card.branches[0]:
             results = [interpolate(tile, card.scale) for tile in tiles]
             for tile in tiles:
                 plan(tile)
         else:
-            results = list(backend.run(branch, np.stack(tiles)))
+            results = [result for _, result in backend.run_tiles([(branch, tile) for tile in tiles])]
         for result in results:  # stitching is part of the cost
             canvas[: result.shape[0], : result.shape[1]] = result
 
-    rounds: list[np.ndarray] = []  # milliseconds of the first and second call with a shape: (2, branches, batches)
+    rounds: list[np.ndarray] = []  # milliseconds of tiles with new shapes and of the same again: (2, branches, groups)
     begun = ended = time.perf_counter()
     heights = range(ROUNDS // 2 + 1, -ROUNDS // 2, -1)
     for taller in tqdm(heights, desc="calibrating", unit="round", leave=False, disable=None):
-        ms = np.empty((2, len(card.branches), len(BATCHES)))
+        ms = np.empty((2, len(card.branches), len(TILES)))
         # All branches in turn, so that a slow moment meets them alike, and because in a plan others had the caches
         # since: a call right after its like is up to 1.3 times faster.
-        for which, (count, rows, cols) in enumerate(BATCHES):
-            for call in (0, 1):
+        for which, group in enumerate(TILES):
+            for again in (0, 1):
                 for number, branch in enumerate(card.branches):
                     start = time.perf_counter()
-                    run(branch, count, rows + taller, cols)
-                    ms[call, number, which] = 1e3 * (time.perf_counter() - start)
+                    run(branch, group, taller)
+                    ms[again, number, which] = 1e3 * (time.perf_counter() - start)
         rounds.append(ms)
         before, ended = ended, time.perf_counter()
         if len(rounds) > 1 and ended + (ended - before) - begun > LONGEST:
             break
     times = np.array(rounds[1:])  # the first round found a cold engine
     taller_by = ROUNDS // 2 - (len(times) - 1) / 2  # on average; not 0 where rounds were left out
-    batches = [(count, rows + taller_by, cols) for count, rows, cols in BATCHES]
-    per_call, per_pixel = np.array([fit_cost(batches, ms) for ms in np.median(times[:, 1], axis=0)]).T
-    new_shape = np.maximum(0, np.median(times[:, 0] - times[:, 1], axis=(0, 2)))
+    sizes = [(len(group), sum((height + taller_by) * width for height, width in group)) for group in TILES]
+    per_call, per_pixel = np.array([fit_cost(sizes, ms) for ms in np.median(times[:, 1], axis=0)]).T
+    shapes = [len(set(group)) for group in TILES]
+    new_shape = np.maximum(0, np.median((times[:, 0] - times[:, 1]) / shapes, axis=(0, 2)))
     where = f"measured on {machine()}, {backend.name} {backend.version}"
     return CostTable("ms", card.branches, per_call + new_shape, per_pixel, f"{where} {backend.precision}")
 
@@ -107,15 +110,14 @@ def _planning(card: ModelCard, backend: Backend) -> Callable[[np.ndarray], objec
     return lambda picture: planner.plan(picture, SHARE, None, None, None)
 
 
-def fit_cost(batches: Sequence[tuple[int, float, float]], ms: Sequence[float]) -> tuple[float, float]:
+def fit_cost(sizes: Sequence[tuple[int, float]], ms: Sequence[float]) -> tuple[float, float]:
     """Cost of a tile and of an LR pixel, both 0 or more, with the least squared relative error.
 
     Args:
-        batches: tiles in a call, their height and width in LR pixels.
-        ms: what each call took.
+        sizes: number of tiles and of their LR pixels.
+        ms: what they took together.
     """
-    tiles = np.array([(count, count * height * width) for count, height, width in batches], dtype=float)
-    per_call, per_pixel = scipy.optimize.nnls(tiles / np.array(ms)[:, None], np.ones(len(tiles)))[0]
+    per_call, per_pixel = scipy.optimize.nnls(np.array(sizes) / np.array(ms)[:, None], np.ones(len(sizes)))[0]
     return float(per_call), float(per_pixel)
 
 

@@ -1,9 +1,8 @@
 """From a plan to the picture, whole or in strips: interpolation, sub-nets on batches of tiles, pasting."""
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import cv2
 import numpy as np
@@ -32,6 +31,10 @@ def interpolate(image: np.ndarray, scale: int) -> np.ndarray:
         raise
 
 
+Part = tuple[int, np.ndarray, np.ndarray]
+"""Branch, box and box with context of a tile or what is computed of it at once."""
+
+
 class Rendering:
     """One picture on its way through a plan, whole or from top to bottom.
 
@@ -40,7 +43,7 @@ class Rendering:
         image: uint8 RGB, (H, W, 3).
         backend: engine with the plan's model.
         radius: LR pixels that every part of a tile needs around it to come out as in the whole tile.
-        progress: called with the LR pixels of each finished batch.
+        progress: called with the LR pixels of each finished tile.
         largest: LR pixels in one call at most, context not counted; larger tiles are computed in parts.
     """
 
@@ -85,50 +88,52 @@ class Rendering:
         width = plan.grid.width
         parts = self._parts(first, end)
         if len(parts) == 1 and (parts[0][1] == (first, 0, end, width)).all():
-            branch, core, around = parts[0]
-            sr = self._infer(branch, image[None, around[0] : around[2], around[1] : around[3]])[0]
+            [(core, around, sr)] = self._infer(parts)
             return sr[scale * (core[0] - around[0]) : scale * (core[2] - around[0])]
         if plan.branch_map[first // plan.grid.patch : -(-end // plan.grid.patch)].all():
             sr = np.empty((scale * (end - first), scale * width, 3), np.uint8)
         else:
             above = max(0, first - CONTEXT)
             sr = interpolate(image[above : end + CONTEXT], scale)[scale * (first - above) : scale * (end - above)]
-        alike: dict[tuple[int, int, int], list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
-        for branch, core, around in parts:
-            alike[branch, int(around[2] - around[0]), int(around[3] - around[1])].append((core, around))
-        origin = np.array([first, 0, first, 0])
-        for (branch, tall, wide), members in alike.items():
-            at_once = max(1, self._largest // (tall * wide))
-            for begin in range(0, len(members), at_once):
-                chunk = members[begin : begin + at_once]
-                results = self._infer(branch, np.stack([image[y0:y1, x0:x1] for _, (y0, x0, y1, x1) in chunk]))
-                for result, (core, around) in zip(results, chunk, strict=True):
-                    paste(sr, result, scale * (core - origin), scale * (around - origin))
+        for core, around, result in self._infer(parts):
+            origin = np.array([first, 0, first, 0])
+            paste(sr, result, scale * (core - origin), scale * (around - origin))
         return sr
 
-    def _parts(self, first: int, end: int) -> list[tuple[int, np.ndarray, np.ndarray]]:
-        """Branch, box and box with context of what must be computed for the rows from `first` to `end`."""
+    def _parts(self, first: int, end: int) -> list[Part]:
+        """What must be computed for the rows from `first` to `end`."""
         tiles = self._plan.tiles
         parts = []
         for branch, box, outer in zip(tiles.branch, tiles.box, tiles.outer, strict=True):
             if box[0] >= end or box[2] <= first:
                 continue
             inside = np.array([max(box[0], first), box[1], min(box[2], end), box[3]])
-            for core in halves(inside, lambda part: (part[2] - part[0]) * (part[3] - part[1]) <= self._largest):
+            for core in halves(inside, lambda part: _area(part) <= self._largest):
                 grown = core + self._radius * np.array([-1, -1, 1, 1])
                 around = np.concatenate([np.maximum(grown[:2], outer[:2]), np.minimum(grown[2:], outer[2:])])
                 parts.append((int(branch), core, around))
         return parts
 
-    def _infer(self, branch: int, batch: np.ndarray) -> np.ndarray:
-        begun = time.perf_counter()
-        result = self._backend.run(self._plan.branches[branch], batch)
-        self.infer_ms += 1e3 * (time.perf_counter() - begun)
-        done = batch.shape[0] * batch.shape[1] * batch.shape[2]
-        self.pixels[branch] += done
-        if self._progress:
-            self._progress(done)
-        return result
+    def _infer(self, parts: list[Part]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Core, box with context and result of every part, in any order."""
+        areas = [_area(around) for *_, around in parts]
+        before = (np.cumsum(areas) - areas) // self._largest
+        for _, members in groupby(zip(before, parts, strict=True), key=lambda member: member[0]):
+            chunk = [part for _, part in members]
+            begun = time.perf_counter()
+            tiles = [(self._plan.branches[branch], self._image[y0:y1, x0:x1]) for branch, _, (y0, x0, y1, x1) in chunk]
+            for number, result in self._backend.run_tiles(tiles):
+                self.infer_ms += 1e3 * (time.perf_counter() - begun)
+                branch, core, around = chunk[number]
+                self.pixels[branch] += _area(around)
+                if self._progress:
+                    self._progress(_area(around))
+                yield core, around, result
+                begun = time.perf_counter()
+
+
+def _area(box: np.ndarray) -> int:
+    return int((box[2] - box[0]) * (box[3] - box[1]))
 
 
 def paste(sr: np.ndarray, result: np.ndarray, core: np.ndarray, around: np.ndarray) -> None:

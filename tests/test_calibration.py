@@ -4,41 +4,44 @@ import dataclasses
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from arm_sr import UsageError, calibration
-from arm_sr.backends import BACKENDS, PRECISIONS, open_backend, usable_backends
-from arm_sr.calibration import BATCHES, _ranking_path, calibrate_all, fastest, fit_cost, open_fastest
+from arm_sr.backends import BACKENDS, PRECISIONS, Backend, open_backend, usable_backends
+from arm_sr.backends.base import Tile
+from arm_sr.calibration import TILES, _ranking_path, calibrate_all, fastest, fit_cost, open_fastest
 from arm_sr.cost import CostTable
 from arm_sr.models import ModelCard
+
+SIZES = [(6, 8664), (3, 7980), (2, 12232), (1, 57000)]
+"""Numbers of tiles and of their LR pixels."""
 
 
 @pytest.mark.parametrize(("call", "pixel"), [(0.5, 0.002), (0.0, 0.002), (0.5, 0.0)])
 def test_exact_costs_are_found_again(call, pixel):
     """Times that are a sum of calls and pixels give those back."""
-    ms = [count * (call + pixel * height * width) for count, height, width in BATCHES]
-    assert (call, pixel) == pytest.approx(fit_cost(BATCHES, ms), abs=1e-9)
+    ms = [call * count + pixel * pixels for count, pixels in SIZES]
+    assert (call, pixel) == pytest.approx(fit_cost(SIZES, ms), abs=1e-9)
 
 
 def test_no_cost_is_negative():
     """Though small tiles ran faster for each pixel."""
-    ms = [0.002 * (count * height * width) ** 1.2 for count, height, width in BATCHES]
-    call, pixel = fit_cost(BATCHES, ms)
+    call, pixel = fit_cost(SIZES, [0.002 * pixels**1.2 for _, pixels in SIZES])
     assert call == 0
     assert pixel > 0
 
 
 def test_small_tiles_count_like_large_ones():
     """The fit is to relative errors: with 5% noise every time is met within 20%."""
-    noise = np.random.default_rng(0).normal(1, 0.05, len(BATCHES))
-    ms = [count * (0.5 + 0.002 * height * width) * n for (count, height, width), n in zip(BATCHES, noise, strict=True)]
-    call, pixel = fit_cost(BATCHES, ms)
-    for (count, height, width), took in zip(BATCHES, ms, strict=True):
-        assert count * (call + pixel * height * width) == pytest.approx(took, rel=0.2)
+    noise = np.random.default_rng(0).normal(1, 0.05, len(SIZES))
+    ms = [(0.5 * count + 0.002 * pixels) * n for (count, pixels), n in zip(SIZES, noise, strict=True)]
+    call, pixel = fit_cost(SIZES, ms)
+    for (count, pixels), took in zip(SIZES, ms, strict=True):
+        assert call * count + pixel * pixels == pytest.approx(took, rel=0.2)
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def card(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> M
     return ModelCard.load(tiny_model)
 
 
-class Machine:
+class Machine(Backend):
     """A clock, an engine and a planner in one: time passes as they say."""
 
     name, version, precision, cost = "made up", "1", "fp32", None
@@ -98,7 +101,7 @@ def test_rounds_that_are_left_out_change_no_cost(card, measured):
 
     machine = Slow(card)
     table = measured(machine)
-    assert len({shape for _, shape in machine.seen}) == 2 * len(BATCHES)
+    assert len({shape for _, shape in machine.seen}) == 2 * len({(g.count(tile), tile) for g in TILES for tile in g})
     assert [350, 350] == pytest.approx(table.per_call[1:].tolist(), rel=0.01)
     assert [0.2, 0.2] == pytest.approx(table.per_pixel[1:].tolist(), rel=0.01)
 
@@ -109,11 +112,10 @@ def test_a_call_is_timed_after_other_branches(card, measured):
     class Caching(Machine):
         last = ""
 
-        def run(self, branch: str, batch: np.ndarray) -> np.ndarray:
-            before, again, self.last = self.now, branch == self.last, branch
-            result = super().run(branch, batch)
+        def run_tiles(self, tiles: Sequence[Tile]) -> Iterator[tuple[int, np.ndarray]]:
+            before, again, self.last = self.now, tiles[0][0] == self.last, tiles[0][0]
+            yield from super().run_tiles(tiles)
             self.now -= (self.now - before) / 2 if again else 0
-            return result
 
     machine = Caching(card)
     table = measured(machine)

@@ -1,8 +1,13 @@
 """What an engine must offer."""
 
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
+
+Tile = tuple[str, np.ndarray]
+"""The name of a sub-net and what it is to upscale: uint8 RGB, (H, W, 3)."""
 
 
 class Backend(Protocol):
@@ -33,6 +38,21 @@ class Backend(Protocol):
         Raises:
             BackendError: the engine failed, for want of memory for instance.
         """
+
+    def run_tiles(self, tiles: Sequence[Tile]) -> Iterator[tuple[int, np.ndarray]]:
+        """Upscale tiles of any sizes: here all that have a sub-net and a shape in common by one call of `run`.
+
+        Yields:
+            Number of a tile and the upscaled one, uint8 RGB (scale * H, scale * W, 3), in any order.
+
+        Raises:
+            BackendError: as of `run`.
+        """
+        alike: dict[tuple[str, tuple[int, ...]], list[int]] = defaultdict(list)
+        for number, (branch, tile) in enumerate(tiles):
+            alike[branch, tile.shape].append(number)
+        for (branch, _), numbers in alike.items():
+            yield from zip(numbers, self.run(branch, np.stack([tiles[n][1] for n in numbers])), strict=True)
 
     def close(self) -> None:
         """Give back memory and threads."""

@@ -5,9 +5,10 @@ import onnxruntime
 
 from ..errors import BackendError
 from ..models import ModelCard
+from .base import Backend
 
 
-class OnnxRuntime:
+class OnnxRuntime(Backend):
     """One inference session a sub-net, made on first use."""
 
     name = "onnxruntime"

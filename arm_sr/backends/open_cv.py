@@ -2,18 +2,20 @@
 networks", CVPR 2016), which take a fifth of the multiplications. Where a processor has no units for narrower numbers
 little is faster.
 
-They want what fits into the caches, so pictures are cut into parts; several parts are computed at once, each thread
-with a network of its own.
+They want what fits into the caches, so pictures are cut into parts; several parts are computed at once, of tiles and
+sub-nets that differ too, each thread with networks of its own.
 """
 
 import math
 import os
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise, product
+from queue import SimpleQueue
 from typing import Any
 
 import cv2
@@ -21,6 +23,7 @@ import numpy as np
 
 from ..errors import BackendError
 from ..models import ModelCard
+from .base import Backend, Tile
 
 SIDE = 120
 """LR pixels along a side of a part at most, context included; those of twice as many take twice as long a pixel."""
@@ -35,13 +38,14 @@ MOST_NETWORKS = 8
 Part = tuple[np.ndarray, np.ndarray, int, int]
 """An LR picture with context, where its upscaled core goes, and how many LR pixels of context lie above and left."""
 
-_RUNNING = threading.Lock()
-"""Held while an engine runs: a network is for one at a time, and OpenCV's threads are a setting of the process."""
+_RUNNING = threading.RLock()
+"""Held while an engine runs: OpenCV's threads are a setting of the process. Who is given tiles one by one may use the
+engine in between."""
 if hasattr(os, "register_at_fork"):  # a child must not find it held by a thread that it has not got
     os.register_at_fork(before=_RUNNING.acquire, after_in_parent=_RUNNING.release, after_in_child=_RUNNING.release)
 
 
-class OpenCv:
+class OpenCv(Backend):
     """As many networks a sub-net as there are threads, made on first use."""
 
     name = "opencv"
@@ -75,41 +79,74 @@ class OpenCv:
 
     def run(self, branch: str, batch: np.ndarray) -> np.ndarray:
         """See `Backend.run`."""
-        scale = self._card.scale
         count, height, width, channels = batch.shape
-        with _RUNNING, _threads(self._threads):
-            networks = self._loaded(branch)
-            try:
-                result = np.empty((count, scale * height, scale * width, channels), np.uint8)
-                parts = [part for pair in zip(batch, result, strict=True) for part in _parts(*pair, scale)]
-                shares = [
-                    (network, parts[n :: self._copies], scale) for n, network in enumerate(networks[: len(parts)])
-                ]
-                if len(shares) == 1:
-                    _upscale(*shares[0])
-                else:
-                    self._at_once(shares)
-            except (cv2.error, RuntimeError, MemoryError) as error:
-                raise BackendError(f"opencv failed on a batch of {batch.shape}: {_words(error)}") from error
+        result = np.empty((count, self._card.scale * height, self._card.scale * width, channels), np.uint8)
+        for _ in self._fill([(branch, lr) for lr in batch], list(result)):
+            pass
         return result
 
-    def _at_once(self, shares: list[tuple[cv2.dnn.Net, list[Part], int]]) -> None:
-        """Each in a thread; when it returns, by an error too, all have ended."""
+    def run_tiles(self, tiles: Sequence[Tile]) -> Iterator[tuple[int, np.ndarray]]:
+        """See `Backend.run_tiles`; all at once, so that no thread is without work as long as there is any."""
+        scale = self._card.scale
+        results = [np.empty((scale * lr.shape[0], scale * lr.shape[1], lr.shape[2]), np.uint8) for _, lr in tiles]
+        for number in self._fill(tiles, results):
+            yield number, results[number]
+
+    def _fill(self, tiles: Sequence[Tile], results: Sequence[np.ndarray]) -> Iterator[int]:
+        """Upscale each of `tiles` into its result; yields the number of each that is done."""
+        with _RUNNING, _threads(self._threads):
+            try:
+                parts = [
+                    (number, branch, part)
+                    for number, ((branch, lr), sr) in enumerate(zip(tiles, results, strict=True))
+                    for part in _parts(lr, sr, self._card.scale)
+                ]
+                for branch in {branch for branch, _ in tiles}:
+                    self._loaded(branch)
+                if len(parts) == 1:
+                    number, branch, part = parts[0]
+                    self._upscale(branch, part)
+                    yield number
+                else:
+                    yield from self._at_once(parts)
+            except (cv2.error, RuntimeError, MemoryError) as error:
+                shapes = ", ".join(sorted({str(lr.shape) for _, lr in tiles}))
+                raise BackendError(f"opencv failed on {shapes}: {_words(error)}") from error
+
+    def _at_once(self, parts: list[tuple[int, str, Part]]) -> Iterator[int]:
+        """Each thread takes the dearest part that is left; when this ends, by an error too, all have ended."""
         if self._process != os.getpid():  # the threads stayed behind in the process that this one was forked from
             self._renew()
+        left = Counter(number for number, *_ in parts)
+        macs = {name: subnet.macs_per_lr_pixel for name, subnet in self._card.subnets.items()}
+        parts.sort(key=lambda each: macs[each[1]] * each[2][0].size, reverse=True)
         try:
-            running = [self._pool.submit(_upscale, *share) for share in shares]
-            wait(running)
+            running = {self._pool.submit(self._upscale, branch, part): number for number, branch, part in parts}
+            for future in as_completed(running):
+                future.result()
+                number = running[future]
+                left[number] -= 1
+                if not left[number]:
+                    yield number
         except BaseException:
             self._pool.shutdown(cancel_futures=True)
             self._renew()
             raise
-        for future in running:
-            future.result()
+
+    def _upscale(self, branch: str, part: Part) -> None:
+        """With a network that no other thread uses."""
+        number = self._free.get()
+        try:
+            _upscale(self._networks[branch][number], part, self._card.scale)
+        finally:
+            self._free.put(number)
 
     def _renew(self) -> None:
-        """A pool, without a thread until it is needed."""
+        """A pool, without a thread until it is needed, and networks that nobody uses."""
         self._pool, self._process = ThreadPoolExecutor(self._copies), os.getpid()
+        self._free: SimpleQueue[int] = SimpleQueue()
+        for number in range(self._copies):
+            self._free.put(number)
 
     def close(self) -> None:
         """See `Backend.close`."""
@@ -145,18 +182,18 @@ def _cuts(height: int, width: int) -> tuple[int, int]:
     return rows, columns
 
 
-def _upscale(network: cv2.dnn.Net, parts: list[Part], scale: int) -> None:
-    """Fill the targets of `parts`."""
-    for lr, target, above, before in parts:
-        network.setInput(cv2.dnn.blobFromImage(lr, 1 / 255))
-        planes = network.forward()[0]  # (scale * scale * 3, H, W), row by row
-        flat = planes.reshape(-1, planes.shape[2])
-        # Rounds and clips, which the graph of planes leaves out.
-        levels = cv2.multiply(flat, 255.0, dtype=cv2.CV_8U)  # type: ignore[call-overload]  # the stubs know no numbers
-        height, width = target.shape[0] // scale, target.shape[1] // scale
-        for row, mine in enumerate(np.split(np.asarray(levels).reshape(planes.shape), scale)):
-            pixels = cv2.merge(list(mine))[above : above + height, before : before + width]
-            target[row::scale] = pixels.reshape(height, -1, 3)
+def _upscale(network: cv2.dnn.Net, part: Part, scale: int) -> None:
+    """Fill the target of `part`."""
+    lr, target, above, before = part
+    network.setInput(cv2.dnn.blobFromImage(lr, 1 / 255))
+    planes = network.forward()[0]  # (scale * scale * 3, H, W), row by row
+    flat = planes.reshape(-1, planes.shape[2])
+    # Rounds and clips, which the graph of planes leaves out.
+    levels = cv2.multiply(flat, 255.0, dtype=cv2.CV_8U)  # type: ignore[call-overload]  # the stubs know no numbers
+    height, width = target.shape[0] // scale, target.shape[1] // scale
+    for row, mine in enumerate(np.split(np.asarray(levels).reshape(planes.shape), scale)):
+        pixels = cv2.merge(list(mine))[above : above + height, before : before + width]
+        target[row::scale] = pixels.reshape(height, -1, 3)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import openvino
 
 from ..errors import BackendError
 from ..models import ModelCard
+from .base import Backend
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 KEPT = 512
@@ -14,7 +15,7 @@ KEPT = 512
 of them would stay in memory with a megabyte."""
 
 
-class OpenVino:
+class OpenVino(Backend):
     """One request of a compiled model a sub-net, made on first use."""
 
     name = "openvino"

@@ -8,9 +8,10 @@ from ..errors import BackendError
 from ..models import ModelCard, checked_bytes
 from ..supernet.backbones import build
 from ..supernet.export import EightBit
+from .base import Backend
 
 
-class PyTorch:
+class PyTorch(Backend):
     """The sub-nets cut out of the supernet's weights."""
 
     name = "pytorch"

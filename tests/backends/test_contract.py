@@ -81,6 +81,18 @@ def test_a_picture_does_not_depend_on_its_batch(backend, photo):
     assert np.abs(together - alone).max() <= 1
 
 
+def test_tiles_may_differ_in_sub_net_and_size(backend, photo):
+    """Each comes once, and as if it were alone."""
+    shapes = [("w4", 12, 10), ("w8", 12, 10), ("w4", 31, 23), ("w4", 12, 10), ("w8", 1, 1)]
+    tiles = [(branch, photo[9 * i : 9 * i + height, :width]) for i, (branch, height, width) in enumerate(shapes)]
+    results = list(backend.run_tiles(tiles))
+    assert sorted(number for number, _ in results) == list(range(len(tiles)))
+    for number, result in results:
+        branch, tile = tiles[number]
+        assert np.abs(result.astype(int) - backend.run(branch, tile[None])[0]).max() <= 1
+    assert [] == list(backend.run_tiles([]))
+
+
 def test_a_result_can_be_used_as_a_picture(backend, photo):
     """Contiguous in memory, writable, and not overwritten by the next run."""
     first = backend.run("w4", crop(photo, 2, 12, 10))

@@ -90,12 +90,12 @@ def test_it_runs_with_its_threads_and_gives_them_back(card, photo, monkeypatch):
     """OpenCV has one number for the whole process, and it is as it was after a run and after one that failed."""
     seen = []
     upscale = open_cv._upscale
-    monkeypatch.setattr(open_cv, "_upscale", lambda *share: (seen.append(cv2.getNumThreads()), upscale(*share)))
+    monkeypatch.setattr(open_cv, "_upscale", lambda *part: (seen.append(cv2.getNumThreads()), upscale(*part)))
     cv2.setNumThreads(3)
     for threads in (1, 2, 3):
         engine = open_backend("opencv", card, threads=threads)
         engine.run("w8", photo[None, :30, :30])
-        with pytest.raises(BackendError, match=r"opencv failed on a batch of \(1, 9, 9, 1\)"):
+        with pytest.raises(BackendError, match=r"opencv failed on \(9, 9, 1\)"):
             engine.run("w8", photo[None, :9, :9, :1])
     assert [1, 1, 2, 2, 3, 3] == seen
     assert 3 == cv2.getNumThreads()
@@ -136,11 +136,13 @@ def test_closing_waits_for_a_run(card, photo):
 
 def test_all_parts_have_ended_when_one_fails(card, photo, monkeypatch):
     """The next run would otherwise meet them in the networks."""
-    ended = []
+    begun, ended = threading.Event(), []
 
-    def upscale(network: cv2.dnn.Net, parts: list[open_cv.Part], scale: int) -> None:
-        if parts[0][2] == parts[0][3] == 0:
+    def upscale(network: cv2.dnn.Net, part: open_cv.Part, scale: int) -> None:
+        if part[2] == part[3] == 0:
+            assert begun.wait(60)
             raise RuntimeError("the first part")
+        begun.set()
         time.sleep(0.2)
         ended.append(1)
 
@@ -165,6 +167,26 @@ def test_threads_that_cannot_be_started_are_an_error_of_the_engine(card, photo, 
         with pytest.raises(BackendError, match="can't start new thread"):
             engine.run("w8", batch)
     assert np.array_equal(expected, engine.run("w8", batch))
+
+
+def test_tiles_of_several_sub_nets_and_sizes_come_together(card, photo):
+    """Each once, as if it were alone; in between the engine can be used, and it is left in order when nobody wants the
+    rest."""
+    engine = open_backend("opencv", card, threads=2)
+    shapes = {"w4": [(60, 150), (9, 30)], "w8": [(30, 30), (130, 140), (1, 7)]}
+    tiles = [(branch, photo[:height, :width]) for branch, sizes in shapes.items() for height, width in sizes]
+    alone = [engine.run(branch, tile[None])[0] for branch, tile in tiles]
+    results = {}
+    for number, result in engine.run_tiles(tiles):
+        assert number not in results
+        results[number] = result
+        assert np.array_equal(alone[0], engine.run("w4", tiles[0][1][None])[0])
+    assert sorted(results) == list(range(len(tiles)))
+    assert all(np.abs(results[n].astype(int) - expected).max() <= 1 for n, expected in enumerate(alone))
+    some = engine.run_tiles(tiles)
+    next(some)
+    some.close()
+    assert np.array_equal(alone[1], engine.run("w4", tiles[1][1][None])[0])
 
 
 def _run(engine: OpenCv, batch: np.ndarray, results: "multiprocessing.Queue[np.ndarray]") -> None:

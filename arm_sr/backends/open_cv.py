@@ -79,39 +79,38 @@ class OpenCv(Backend):
 
     def run(self, branch: str, batch: np.ndarray) -> np.ndarray:
         """See `Backend.run`."""
+        scale = self._card.scale
         count, height, width, channels = batch.shape
-        result = np.empty((count, self._card.scale * height, self._card.scale * width, channels), np.uint8)
-        for _ in self._fill([(branch, lr) for lr in batch], list(result)):
-            pass
+        with _failures({batch.shape[1:]}):
+            result = np.empty((count, scale * height, scale * width, channels), np.uint8)
+            for _ in self._fill([(branch, lr) for lr in batch], list(result)):
+                pass
         return result
 
     def run_tiles(self, tiles: Sequence[Tile]) -> Iterator[tuple[int, np.ndarray]]:
         """See `Backend.run_tiles`; all at once, so that no thread is without work as long as there is any."""
         scale = self._card.scale
-        results = [np.empty((scale * lr.shape[0], scale * lr.shape[1], lr.shape[2]), np.uint8) for _, lr in tiles]
-        for number in self._fill(tiles, results):
-            yield number, results[number]
+        with _failures({lr.shape for _, lr in tiles}):
+            results = [np.empty((scale * lr.shape[0], scale * lr.shape[1], lr.shape[2]), np.uint8) for _, lr in tiles]
+            for number in self._fill(tiles, results):
+                yield number, results[number]
 
     def _fill(self, tiles: Sequence[Tile], results: Sequence[np.ndarray]) -> Iterator[int]:
         """Upscale each of `tiles` into its result; yields the number of each that is done."""
         with _RUNNING, _threads(self._threads):
-            try:
-                parts = [
-                    (number, branch, part)
-                    for number, ((branch, lr), sr) in enumerate(zip(tiles, results, strict=True))
-                    for part in _parts(lr, sr, self._card.scale)
-                ]
-                for branch in {branch for branch, _ in tiles}:
-                    self._loaded(branch)
-                if len(parts) == 1:
-                    number, branch, part = parts[0]
-                    self._upscale(branch, part)
-                    yield number
-                else:
-                    yield from self._at_once(parts)
-            except (cv2.error, RuntimeError, MemoryError) as error:
-                shapes = ", ".join(sorted({str(lr.shape) for _, lr in tiles}))
-                raise BackendError(f"opencv failed on {shapes}: {_words(error)}") from error
+            parts = [
+                (number, branch, part)
+                for number, ((branch, lr), sr) in enumerate(zip(tiles, results, strict=True))
+                for part in _parts(lr, sr, self._card.scale)
+            ]
+            for branch in {branch for branch, _ in tiles}:
+                self._loaded(branch)
+            if len(parts) == 1:
+                number, branch, part = parts[0]
+                self._run_part(branch, part)
+                yield number
+            else:
+                yield from self._at_once(parts)
 
     def _at_once(self, parts: list[tuple[int, str, Part]]) -> Iterator[int]:
         """Each thread takes the dearest part that is left; when this ends, by an error too, all have ended."""
@@ -121,7 +120,7 @@ class OpenCv(Backend):
         macs = {name: subnet.macs_per_lr_pixel for name, subnet in self._card.subnets.items()}
         parts.sort(key=lambda each: macs[each[1]] * each[2][0].size, reverse=True)
         try:
-            running = {self._pool.submit(self._upscale, branch, part): number for number, branch, part in parts}
+            running = {self._pool.submit(self._run_part, branch, part): number for number, branch, part in parts}
             for future in as_completed(running):
                 future.result()
                 number = running[future]
@@ -133,7 +132,7 @@ class OpenCv(Backend):
             self._renew()
             raise
 
-    def _upscale(self, branch: str, part: Part) -> None:
+    def _run_part(self, branch: str, part: Part) -> None:
         """With a network that no other thread uses."""
         number = self._free.get()
         try:
@@ -208,6 +207,15 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(before)
+
+
+@contextmanager
+def _failures(shapes: set[tuple[int, ...]]) -> Iterator[None]:
+    """Says what failed on LR pictures of these shapes."""
+    try:
+        yield
+    except (cv2.error, RuntimeError, MemoryError) as error:
+        raise BackendError(f"opencv failed on {', '.join(map(str, sorted(shapes)))}: {_words(error)}") from error
 
 
 def _words(error: Exception) -> str:

@@ -131,6 +131,9 @@ TEXT
 }
 
 for name; do
+    declare -F "figures_$name" >/dev/null || { echo "figures.sh: there are no figures called $name" >&2; exit 2; }
+done
+for name; do
     echo "$name" >&2
     "figures_$name" >"$out/figures.md"
     cp "$out/figures.md" "docs/figures/$name.md"

@@ -89,7 +89,7 @@ def predictions(upscaler: Upscaler, lr: np.ndarray, shares: Sequence[float], rou
     for count, number in turns(len(shares), rounds):
         picture = lr[min(count + 1, lr.shape[0] - 1) :]
         largest = upscaler.planner.measured_cost.one_pass(-1, picture.shape[0] * picture.shape[1])
-        result = upscaler.upscale(picture, f"{shares[number] * largest:.4f}ms")
+        result = upscaler.upscale(picture, f"{float(shares[number] * largest)}ms")
         if count >= 0:
             spent[number, count], planned[number, count] = result.stats["budget"]["spent"], result.plan.cost
     return [

@@ -26,9 +26,9 @@ from .stitch import interpolate
 log = logging.getLogger(__name__)
 
 Group = tuple[tuple[int, int], ...]
+"""Height and width of tiles that are timed together, in LR pixels."""
 TILES: tuple[Group, ...] = (((38, 38),) * 6, ((38, 38), (70, 38), (38, 102)), ((38, 134), (70, 102)), ((190, 300),))
-"""Tiles that are timed together, as those of a plan are: height and width in LR pixels. Patches with halo, alone and
-merged."""
+"""What is timed, as plans run it: patches with halo, alone and merged."""
 METHOD = "8"
 """Changes when costs are measured in another way, so that those in a cache do not count any more."""
 TYPICAL = 320 * 180

@@ -95,8 +95,8 @@ class Rendering:
         else:
             above = max(0, first - CONTEXT)
             sr = interpolate(image[above : end + CONTEXT], scale)[scale * (first - above) : scale * (end - above)]
+        origin = np.array([first, 0, first, 0])
         for core, around, result in self._infer(parts):
-            origin = np.array([first, 0, first, 0])
             paste(sr, result, scale * (core - origin), scale * (around - origin))
         return sr
 

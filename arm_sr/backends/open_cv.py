@@ -117,8 +117,7 @@ class OpenCv(Backend):
         if self._process != os.getpid():  # the threads stayed behind in the process that this one was forked from
             self._renew()
         left = Counter(number for number, *_ in parts)
-        macs = {name: subnet.macs_per_lr_pixel for name, subnet in self._card.subnets.items()}
-        parts.sort(key=lambda each: macs[each[1]] * each[2][0].size, reverse=True)
+        parts.sort(key=lambda each: self._card.subnets[each[1]].macs_per_lr_pixel * each[2][0].size, reverse=True)
         try:
             running = {self._pool.submit(self._run_part, branch, part): number for number, branch, part in parts}
             for future in as_completed(running):

@@ -15,7 +15,7 @@ from .backends import Backend
 from .cost import CostTable
 from .patches import Grid
 from .scheduler.next_tiles import next_tiles, tiles_of
-from .scheduler.tiles import Tiles, seams
+from .scheduler.tiles import Tiles, halves, seams
 from .stitch import LARGEST, paste, soften_seams
 
 SHARE = 1 / 2
@@ -82,11 +82,12 @@ class Anytime:
                 return
             tiles = self._next(until)
             self._planning = time.perf_counter() - started
-            for number, cost in enumerate(tiles.costs(self._table)):
+            for branch, box in zip(tiles.branch.tolist(), -(-tiles.box // self.grid.patch), strict=True):
                 left = 1e3 * (until - time.perf_counter())
-                if left < (FIRST_MS if self.pace is None else SAFETY * self.pace * cost):
+                tile = self._what_fits(branch, box, left)
+                if tile is None:
                     continue  # a later one may be shorter
-                self._run(tiles, number, float(cost))
+                self._run(tile)
                 begun = True
                 yield
                 if planned is None or self.pace is None or self.pace > SLOWER * planned:
@@ -107,8 +108,23 @@ class Anytime:
         limits = (left / SAFETY / self.pace, longest / self.pace)  # what is planned can also be begun
         return next_tiles(self._error, self.branch_map, self.grid, self._halo, self._table, *limits, LARGEST)
 
-    def _run(self, tiles: Tiles, number: int, cost: float) -> None:
-        branch, box, around = int(tiles.branch[number]), tiles.box[number], tiles.outer[number]
+    def _what_fits(self, branch: int, box: np.ndarray, left: float) -> Tiles | None:
+        """The tile `box`, in patches, or the part of it that ends within `left` milliseconds, or None."""
+
+        def tile(part: np.ndarray) -> Tiles:
+            return tiles_of(np.array([branch]), part[None], self.grid, self._halo)
+
+        def fits(part: np.ndarray) -> bool:
+            if self.pace is None:
+                return left >= FIRST_MS
+            return SAFETY * self.pace * tile(part).cost(self._table) <= left
+
+        part = next(halves(box, fits))
+        return tile(part) if fits(part) else None
+
+    def _run(self, tile: Tiles) -> None:
+        branch, box, around = int(tile.branch[0]), tile.box[0], tile.outer[0]
+        cost = tile.cost(self._table)
         begun = time.perf_counter()
         batch = np.ascontiguousarray(self._rgb[None, around[0] : around[2], around[1] : around[3]])
         result = self._backend.run(self._branches[branch], batch)[0]

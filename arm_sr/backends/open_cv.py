@@ -97,7 +97,7 @@ class OpenCv(Backend):
 
     def _fill(self, tiles: Sequence[Tile], results: Sequence[np.ndarray]) -> Iterator[int]:
         """Upscale each of `tiles` into its result; yields the number of each that is done."""
-        with _RUNNING, _threads(self._threads):
+        with _RUNNING:
             parts = [
                 (number, branch, part)
                 for number, ((branch, lr), sr) in enumerate(zip(tiles, results, strict=True))
@@ -107,10 +107,13 @@ class OpenCv(Backend):
                 self._loaded(branch)
             if len(parts) == 1:
                 number, branch, part = parts[0]
-                self._run_part(branch, part)
+                with _threads(self._threads):
+                    self._run_part(branch, part)
                 yield number
             else:
-                yield from self._at_once(parts)
+                # OpenCV's own threads would get in the way of ours.
+                with _threads(1):
+                    yield from self._at_once(parts)
 
     def _at_once(self, parts: list[tuple[int, str, Part]]) -> Iterator[int]:
         """Each thread takes the dearest part that is left; when this ends, by an error too, all have ended."""

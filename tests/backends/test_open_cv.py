@@ -98,6 +98,8 @@ def test_it_runs_with_its_threads_and_gives_them_back(card, photo, monkeypatch):
         with pytest.raises(BackendError, match=r"opencv failed on \(9, 9, 1\)"):
             engine.run("w8", photo[None, :9, :9, :1])
     assert [1, 1, 2, 2, 3, 3] == seen
+    engine.run("w8", np.stack([photo[:30, :30]] * 2))
+    assert [1, 1] == seen[6:], "several parts have threads of the engine's own"
     assert 3 == cv2.getNumThreads()
 
 

@@ -42,6 +42,8 @@ class Backend(Protocol):
     def run_tiles(self, tiles: Sequence[Tile]) -> Iterator[tuple[int, np.ndarray]]:
         """Upscale tiles of any sizes: here all that have a sub-net and a shape in common by one call of `run`.
 
+        What it returns must be exhausted or closed: an engine may wait for that.
+
         Yields:
             Number of a tile and the upscaled one, uint8 RGB (scale * H, scale * W, 3), in any order.
 

@@ -41,8 +41,18 @@ Part = tuple[np.ndarray, np.ndarray, int, int]
 _RUNNING = threading.RLock()
 """Held while an engine runs: OpenCV's threads are a setting of the process. Who is given tiles one by one may use the
 engine in between."""
-if hasattr(os, "register_at_fork"):  # a child must not find it held by a thread that it has not got
-    os.register_at_fork(before=_RUNNING.acquire, after_in_parent=_RUNNING.release, after_in_child=_RUNNING.release)
+
+
+def _before_fork() -> None:
+    """A child must find no lock held, and no threads of OpenCV that stayed behind: it would wait for their end."""
+    _RUNNING.acquire()
+    count = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # ends them,
+    cv2.setNumThreads(count)  # until they are used again
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_RUNNING.release, after_in_child=_RUNNING.release)
 
 
 class OpenCv(Backend):
@@ -98,6 +108,8 @@ class OpenCv(Backend):
     def _fill(self, tiles: Sequence[Tile], results: Sequence[np.ndarray]) -> Iterator[int]:
         """Upscale each of `tiles` into its result; yields the number of each that is done."""
         with _RUNNING:
+            if self._process != os.getpid():  # the threads stayed behind in the process that this one was forked from
+                self._renew()
             parts = [
                 (number, branch, part)
                 for number, ((branch, lr), sr) in enumerate(zip(tiles, results, strict=True))
@@ -117,8 +129,6 @@ class OpenCv(Backend):
 
     def _at_once(self, parts: list[tuple[int, str, Part]]) -> Iterator[int]:
         """Each thread takes the dearest part that is left; when this ends, by an error too, all have ended."""
-        if self._process != os.getpid():  # the threads stayed behind in the process that this one was forked from
-            self._renew()
         left = Counter(number for number, *_ in parts)
         parts.sort(key=lambda each: self._card.subnets[each[1]].macs_per_lr_pixel * each[2][0].size, reverse=True)
         try:

@@ -16,6 +16,7 @@ from arm_sr.backends import open_backend, open_cv
 from arm_sr.backends.open_cv import CONTEXT, SIDE, OpenCv, _parts
 from arm_sr.errors import BackendError
 from arm_sr.models import ModelCard, load_model
+from arm_sr.stitch import interpolate
 
 SIDES = st.integers(1, 400)
 
@@ -192,22 +193,27 @@ def test_tiles_of_several_sub_nets_and_sizes_come_together(card, photo):
 
 
 def _run(engine: OpenCv, batch: np.ndarray, results: "multiprocessing.Queue[np.ndarray]") -> None:
+    engine.run("w8", batch)
+    interpolate(np.zeros((600, 600, 3), np.uint8), 4)
     results.put(engine.run("w8", batch))
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_it_runs_in_a_forked_process(card, photo):
-    """Which has none of the threads."""
+    """Which has none of the threads, neither ours nor OpenCV's."""
     engine = open_backend("opencv", card, threads=2)
     batch = photo[None, :60, :150]
     expected = engine.run("w8", batch)
+    cv2.setNumThreads(3)
+    interpolate(np.zeros((600, 600, 3), np.uint8), 4)
     context = multiprocessing.get_context("fork")
     results = context.Queue()
     process = context.Process(target=_run, args=(engine, batch, results), daemon=True)
     process.start()
     try:
         assert np.array_equal(expected, results.get(timeout=20))
+        assert 3 == cv2.getNumThreads()
     finally:
         process.kill()
         process.join()

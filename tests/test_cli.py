@@ -14,7 +14,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from arm_sr import Upscaler, api, calibration
+from arm_sr import Upscaler, calibration
 from arm_sr.backends import open_backend
 from arm_sr.cli import main
 from arm_sr.cost import CostTable
@@ -117,6 +117,40 @@ def test_several_inputs_go_on_after_a_bad_one(run, small: np.ndarray) -> None:
     assert "b.png" in err
     assert ["a.png", "c.png"] == [json.loads(line)["file"] for line in out.splitlines()]
     assert {"a_x4.png", "c_x4.png"} == {p.name for p in Path("out").iterdir()}
+
+
+def test_a_report_that_cannot_be_written_is_said_before_the_work(run, small: np.ndarray) -> None:
+    """By the name that was given."""
+    save(small, "a.png")
+    Path("folder").mkdir()
+    for name in ("no/r.json", "folder"):
+        status, _, err = run("upscale", "a.png", "--width", "w16", "--json", name)
+        assert 2 == status
+        assert f"--json {name}: no file can be written there" in err
+    assert {"a.png", "folder"} == {p.name for p in Path().iterdir()}
+
+
+def test_a_report_tells_what_was_done_before_the_end(
+    run, tiny_model: Path, small: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Ctrl-C, and nothing where nothing was."""
+    for name in ("a.png", "b.png"):
+        save(small, name)
+    save(small[:20], "c.png")
+    Path("d.png").write_text("no picture")
+    upscale = Upscaler.upscale
+
+    def interrupted(self: Upscaler, image: np.ndarray, **how: object) -> object:
+        if len(image) == 20:
+            raise KeyboardInterrupt
+        return upscale(self, image, **how)
+
+    monkeypatch.setattr(Upscaler, "upscale", interrupted)
+    how = ("-o", "out", "-m", tiny_model, "-q", "--json", "r.json")
+    assert 130 == run("upscale", "a.png", "b.png", "c.png", *how)[0]
+    assert "a.png" == json.loads(Path("r.json").read_text().splitlines()[0])["file"]
+    assert 1 == run("upscale", "d.png", *how)[0]
+    assert "" == Path("r.json").read_text()
 
 
 def test_several_inputs_give_what_each_gives_alone(run, tiny_model: Path, small: np.ndarray) -> None:
@@ -474,7 +508,7 @@ def test_sweep_writes_table_json_and_plot(run, photo: np.ndarray) -> None:
 def test_sweep_runs_all_settings_on_one_engine(run, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     """ARM's too, whatever the precision."""
     opened = []
-    monkeypatch.setattr(api, "open_backend", lambda *how: opened.append(open_backend(*how)) or opened[-1])
+    monkeypatch.setattr(calibration, "open_backend", lambda *how: opened.append(open_backend(*how)) or opened[-1])
     Path("hr").mkdir()
     save(photo[:60, :60], "hr/a.png")
     arm = Path(__file__).parent.parent / "lut" / "plain-x4.arm.json"

@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from .options import add_choice, add_model, add_talk, choice_of, measure_first, open_upscaler
+from .options import add_choice, add_model, add_talk, choice_of, measure_first, open_upscaler, report_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from ..evaluation.quality import finite, score_picture, summarise
     from ..imaging.folders import list_images
 
-    how = choice_of(args)
+    how, report_to = choice_of(args), report_file(args.json)
     files = list_images(args.folder)
     upscaler = open_upscaler(args)
     upscaler.load()  # what is done once is no part of the time of the first picture
@@ -61,10 +61,10 @@ def run(args: argparse.Namespace) -> int:
             "pictures": [finite(dataclasses.asdict(score)) for score in scores],
         }
         text = json.dumps(report, indent=2) + "\n"
-        if args.json == "-":
+        if report_to is None:
             print(text, end="")
         else:
-            write_bytes(Path(args.json), text.encode())
+            write_bytes(report_to, text.encode())
     if args.json != "-":
         print(
             f"{upscaler.card.name} on {len(scores)} pictures of {args.folder.name}: PSNR Y {figures['psnr_y']:.3f} dB, "

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from ..errors import UsageError
+from .options import report_file
 
 REPEATS = 9
 """Timed rounds of --profile."""
@@ -56,9 +57,10 @@ def _profile(args: argparse.Namespace) -> int:
     repeats = REPEATS if args.repeats is None else args.repeats
     if repeats < 1:
         raise UsageError(f"--repeats must be at least 1, not {repeats}")
+    report = report_file(args.json)
     rows = [row for name in args.names or list_models() for row in profile(name, args.data, repeats)]
-    if args.json:
-        write_bytes(args.json, (json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n").encode())
+    if report:
+        write_bytes(report, (json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n").encode())
     print(markdown(rows))
     print(f"\nResult of 1280x720, one pass, medians of {repeats}; {machine()}")
     return 0

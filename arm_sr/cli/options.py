@@ -1,8 +1,11 @@
 """Options that several subcommands share."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
 
 if TYPE_CHECKING:
     from ..api import Upscaler
@@ -55,6 +58,17 @@ def open_upscaler(args: argparse.Namespace, model: str | None = None) -> "Upscal
     from ..api import Upscaler
 
     return Upscaler(model or args.model, backend=args.backend, precision=args.precision, lut=args.lut, cost=args.cost)
+
+
+def report_file(json: str | Path | None) -> Path | None:
+    """The file that `--json` names, None for none and for stdout; UsageError, before any work is done, when none can be
+    written there."""
+    if json is None or json == "-":
+        return None
+    file = Path(json)
+    if file.is_dir() or not os.access(file.parent, os.W_OK):
+        raise UsageError(f"--json {file}: no file can be written there; name another place")
+    return file
 
 
 def measure_first(args: argparse.Namespace, upscaler: "Upscaler") -> bool:

@@ -60,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
         from ..api import Upscaler
 
         arm = Upscaler(args.model, backend=upscaler.backend, lut=args.arm, cost=args.cost)
+    args.output.mkdir(parents=True, exist_ok=True)  # said before the work when it cannot be
     points = settings_of(upscaler, budgets, etas, arm)
     with tqdm(total=len(points) * len(files), desc="sweep", unit="run", disable=True if args.quiet else None) as bar:
         rows = sweep(points, files, args.repeats, bar.update)

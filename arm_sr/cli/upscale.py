@@ -14,7 +14,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .options import add_choice, add_model, add_talk, choice_of, measure_first, open_upscaler
+from .options import add_choice, add_model, add_talk, choice_of, measure_first, open_upscaler, report_file
 from .pipeline import overlapped
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from ..atomic import write_bytes
     from ..errors import BackendError, ImageError, ModelError, UsageError
 
-    how = choice_of(args)
+    how, report_to = choice_of(args), report_file(args.json)
     if args.heatmap and len(args.inputs) > 1:
         raise UsageError("--heatmap takes one input, because it writes one file")
     if args.deadline and args.dry_run:
@@ -78,21 +78,24 @@ def run(args: argparse.Namespace) -> int:
 
     files = list(zip(args.inputs, _targets(args, upscaler.scale), strict=True))
     lines, failed = [], 0
-    with closing(overlapped(files, _read, work, alone)) as outcomes:
-        for source in args.inputs:
-            try:
-                plan, report = next(outcomes)()  # an outcome with a name would keep its picture in memory
-            except (ImageError, BackendError) as error:
-                failed += 1
-                print(f"arm-sr: error: {error}", file=sys.stderr)
-            except MemoryError:
-                failed += 1
-                print(f"arm-sr: error: {source}: not enough memory; cut the picture into smaller ones", file=sys.stderr)
-            else:
-                lines.append(json.dumps(report))
-                _tell(args, plan, report, lines[-1])
-    if args.json not in (None, "-") and lines:
-        write_bytes(Path(args.json), "".join(line + "\n" for line in lines).encode())
+    try:
+        with closing(overlapped(files, _read, work, alone)) as outcomes:
+            for source in args.inputs:
+                try:
+                    plan, report = next(outcomes)()  # an outcome with a name would keep its picture in memory
+                except (ImageError, BackendError) as error:
+                    failed += 1
+                    print(f"arm-sr: error: {error}", file=sys.stderr)
+                except MemoryError:
+                    failed += 1
+                    words = "not enough memory; cut the picture into smaller ones"
+                    print(f"arm-sr: error: {source}: {words}", file=sys.stderr)
+                else:
+                    lines.append(json.dumps(report))
+                    _tell(args, plan, report, lines[-1])
+    finally:  # what was done is reported when it ends before its time too
+        if report_to:
+            write_bytes(report_to, "".join(line + "\n" for line in lines).encode())
     if failed and len(args.inputs) > 1:
         print(f"arm-sr: {failed} of {len(args.inputs)} pictures failed", file=sys.stderr)
     return 1 if failed else 0

@@ -135,7 +135,7 @@ def read_image(path: str | os.PathLike[str]) -> Image:
         if isinstance(error, OSError) and error.strerror:  # not of a decoder
             reason = f"the file cannot be read ({error.strerror}); check its name and the disk"
         if "unknown pixel mode" in str(error):
-            reason = "its depth or number of channels is not supported; save it as 8 or 16 bit RGB"
+            reason = "its depth or layout of channels is not supported; save it as interleaved 8 or 16 bit RGB"
         reason = next((text for kind, text in _TROUBLE if isinstance(error, kind)), reason)
         raise ImageError(f"{path}: {reason}") from error
 
@@ -213,10 +213,10 @@ def _colour16(narrow: Array, stream: BinaryIO) -> Array:
     finally:
         cv2.utils.logging.setLogLevel(level)
     if wide is None or wide.dtype != np.uint16 or wide.ndim != 3:
-        raise ValueError("16-bit colour of an unknown layout")
+        raise ValueError("unknown pixel mode of 16-bit colours")
     rgb = wide[..., [2, 1, 0, 3][: narrow.shape[2]]]
     if not np.array_equal(rgb >> 8, narrow):  # OpenCV reads separate planes, for one, as noise
-        raise ValueError("two decoders disagree on its 16-bit colours")
+        raise ValueError("unknown pixel mode: two decoders disagree on its 16-bit colours")
     return rgb
 
 

@@ -1,0 +1,36 @@
+"""Files that are replaced in one step."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from arm_sr.atomic import replacing, write_bytes
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_permissions_are_those_of_any_new_file(tmp_path: Path, umask: int) -> None:
+    """By the process's umask, which stays as it is."""
+    before = os.umask(umask)
+    try:
+        write_bytes(tmp_path / "a", b"1")
+        assert umask == os.umask(umask)
+    finally:
+        os.umask(before)
+    assert 0o666 & ~umask == (tmp_path / "a").stat().st_mode & 0o777
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    """Not the temporary one."""
+    with pytest.raises(OSError) as error:
+        write_bytes(tmp_path / "missing" / "a.json", b"")
+    assert str(tmp_path / "missing" / "a.json") == error.value.filename
+
+
+def test_after_an_error_the_old_file_is_there_and_no_other(tmp_path: Path) -> None:
+    """Half of the new one was written."""
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "a") as stream:
+        stream.write(b"ne")
+        raise ZeroDivisionError
+    assert [b"old"] == [path.read_bytes() for path in tmp_path.iterdir()]

@@ -49,7 +49,7 @@ class Anytime:
         halo: LR pixels around a tile.
         pace: milliseconds that the machine took of late for a unit of cost; None where that is not known.
         step_ms: what a tile may take at most, unless it is a single patch.
-        progress: called with the LR pixels of each finished tile.
+        progress: called with the LR pixels of each finished tile, context not counted.
     """
 
     def __init__(self, rgb: np.ndarray, sr: np.ndarray, grid: Grid, error: np.ndarray, table: CostTable,

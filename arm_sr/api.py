@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -12,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from .anytime import STEP_MS, Anytime, next_pace
-from .backends import Backend, open_backend
-from .calibration import open_fastest
+from .backends import Backend
+from .calibration import AUTO, open_engine
 from .channels import check_image, engine_picture, restore
 from .cost import CostTable
 from .errors import ArtefactError, ModelError, UsageError
-from .lut import EdgeTable, table_path
+from .lut import EdgeTable
 from .models import list_models, load_model
 from .patches import Grid
 from .planner import PATCH, Planner, checked_objective
@@ -61,17 +62,18 @@ class Upscaler:
         backend: `onnxruntime`, `openvino`, `pytorch`, `opencv`, or `auto`: by the last `arm-sr calibrate` the fastest
             of those that lose at most 0.01 dB, onnxruntime where nothing was measured. Or an engine that is open with
             the model's sub-nets, which several upscalers may share.
-        precision: arithmetic of an engine given by name, `fp32` or `bf16` (default: the engine's own, fp32).
+        precision: arithmetic, `fp32` or `bf16` (default: fp32, of `auto` what it takes); `auto` then takes the fastest
+            engine that has it, whatever that loses.
         lut: edge-to-PSNR table to use instead of the model's own.
         cost: cost table, or a file with one (JSON), to use instead of MACs; `%` is then a share of what a picture
             costs by it with the largest sub-net everywhere, interpolation and planning included.
-        progress: called with the LR pixels of each finished batch of tiles.
+        progress: called with the LR pixels of each finished tile, without the context that was computed around it.
 
     Raises:
         ModelError, ArtefactError, UsageError, BackendError: what is missing, damaged or unknown.
     """
 
-    def __init__(self, model: str | Path = DEFAULT_MODEL, *, backend: str | Backend = "auto",
+    def __init__(self, model: str | Path = DEFAULT_MODEL, *, backend: str | Backend = AUTO,
                  precision: str | None = None, lut: str | Path | None = None,
                  cost: str | Path | CostTable | None = None,
                  progress: Callable[[int], None] | None = None) -> None:  # fmt: skip
@@ -81,19 +83,15 @@ class Upscaler:
                 raise UsageError("an open engine has its precision; leave precision out")
             if backend.model_sha256 != self.card.sha256:
                 raise UsageError(f"the open engine has the sub-nets of another model than '{self.card.name}'")
-        if backend == "auto":
-            backend = open_fastest(self.card, precision)
-        elif isinstance(backend, str):
-            backend = open_backend(backend, self.card, precision)
-        self.backend: Backend = backend
-        table = None
-        if lut is not None or table_path(self.card).exists():
-            table = EdgeTable.for_model(self.card, None if lut is None else Path(lut))
+        self.backend = open_engine(backend, self.card, precision) if isinstance(backend, str) else backend
         given_cost = CostTable.load(Path(cost), self.card) if isinstance(cost, str | Path) else cost
         if given_cost is not None and given_cost.branches != self.card.branches:
             named = ", ".join(given_cost.branches)
             raise UsageError(f"the cost table is of {named}; '{self.card.name}' has {', '.join(self.card.branches)}")
+        table = None if lut is None else EdgeTable.for_model(self.card, Path(lut))
         self.planner = Planner(self.card, table, given_cost, self.backend)
+        with suppress(ArtefactError):  # raised where a table is needed
+            self.planner.table  # noqa: B018  read now, so that no picture waits for it
         self.progress = progress
         self._radius = max(subnet.receptive_radius for subnet in self.card.subnets.values())
         # Milliseconds that a unit of cost took in the last calls with a deadline; nothing is known of MACs at first.
@@ -314,7 +312,7 @@ def _upscaler(model: str, backend: str) -> Upscaler:
 
 
 def upscale(image: np.ndarray, scale: int = 4, budget: str | float | Budget | None = None, *,
-            backend: str = "auto", **how: Any) -> np.ndarray:  # fmt: skip
+            backend: str = AUTO, **how: Any) -> np.ndarray:  # fmt: skip
     """Upscale one picture with the model of `scale` that comes with the package.
 
     Args and errors as in `Upscaler.upscale`; ModelError when no model has that scale.

@@ -19,7 +19,6 @@ from .backends import BACKENDS, EXACT, PRECISIONS, Backend, open_backend, usable
 from .backends.threads import allowed_threads
 from .cost import CostTable
 from .errors import ArtefactError, BackendError
-from .lut import EdgeTable, table_path
 from .models import ModelCard, digest
 from .stitch import interpolate
 
@@ -99,14 +98,12 @@ def _planning(card: ModelCard, backend: Backend) -> Callable[[np.ndarray], objec
     """Makes a plan for an LR picture, where the model has a table."""
     from .planner import Planner  # which comes here for measured costs
 
+    planner = Planner(card, None, None, backend)
     try:
-        table = EdgeTable.for_model(card) if table_path(card).exists() else None
+        planner.table  # noqa: B018
     except ArtefactError as error:  # another one may be in use
         log.warning("%s; planning is not charged", error)
-        table = None
-    if table is None:
         return lambda picture: None
-    planner = Planner(card, table, None, backend)
     return lambda picture: planner.plan(picture, SHARE, None, None, None)
 
 
@@ -145,6 +142,8 @@ def calibrate(card: ModelCard, backend: Backend) -> CostTable:
     return table
 
 
+AUTO = "auto"
+"""Instead of the name of an engine: the fastest here."""
 MOST_LOST = 0.01
 """dB that `auto` may lose for speed."""
 
@@ -163,14 +162,18 @@ def calibrate_all(card: ModelCard) -> dict[tuple[str, str], CostTable]:
     return tables
 
 
+def loses_little(card: ModelCard, name: str, precision: str) -> bool:
+    """Whether the engine and precision are known to lose at most `MOST_LOST`."""
+    return (name, precision) in EXACT or card.loss_db(name, precision) <= MOST_LOST
+
+
 def fastest(card: ModelCard, precision: str | None = None) -> tuple[str, str]:
     """Engine and precision for `auto`: by the last `calibrate_all` the fastest for the largest sub-net of those that
     lose at most `MOST_LOST`, or have `precision`; the default engine where nothing was measured."""
     try:
         for engine in json.loads(_ranking_path(card).read_text()):
             name, own = engine
-            loses_little = (name, own) in EXACT or card.loss_db(name, own) <= MOST_LOST
-            wanted = loses_little if precision is None else own == precision
+            wanted = loses_little(card, name, own) if precision is None else own == precision
             if own in PRECISIONS[name] and wanted:
                 return name, own
     except FileNotFoundError:
@@ -181,8 +184,10 @@ def fastest(card: ModelCard, precision: str | None = None) -> tuple[str, str]:
     return next((name for name in BACKENDS if precision in PRECISIONS[name]), BACKENDS[0]), precision
 
 
-def open_fastest(card: ModelCard, precision: str | None = None) -> Backend:
-    """The engine that `fastest` names; the default one, with a warning, when it is gone."""
+def open_engine(name: str, card: ModelCard, precision: str | None = None) -> Backend:
+    """As `open_backend`; `auto` is what `fastest` names, or with a warning the default engine when that is gone."""
+    if name != AUTO:
+        return open_backend(name, card, precision)
     name, own = fastest(card, precision)
     try:
         return open_backend(name, card, own)
@@ -203,14 +208,14 @@ def _keep(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def _ranking_path(card: ModelCard) -> Path:
-    return _cache_folder() / f"engines-{card.name}-{digest(f'{machine()}|{card.sha256}'.encode())[:16]}.json"
+    key = "|".join([METHOD, machine(), card.sha256])
+    return _cache_folder() / f"engines-{card.name}-{digest(key.encode())[:16]}.json"
 
 
 def cache_path(card: ModelCard, backend: Backend) -> Path:
     """Where the costs of this machine, allowance, engine and model are kept."""
-    key = "|".join(
-        [METHOD, machine(), backend.name, backend.version, backend.precision, cv2.__version__, card.sha256]
-    )
+    engine = backend.name, backend.version, backend.precision, backend.device
+    key = "|".join([METHOD, machine(), *engine, cv2.__version__, card.sha256])
     return _cache_folder() / f"cost-{card.name}-{digest(key.encode())[:16]}.json"
 
 

@@ -21,7 +21,7 @@ from .scheduler.tiles import merge, merged_cost
 OBJECTIVES = ("mse", "psnr")
 """`mse`: least total squared error; `psnr`: ARM's, the best mean of the PSNRs of the patches."""
 PATCH = 32
-"""Side of a patch in LR pixels where no table says another."""
+"""Side of a patch in LR pixels where no table is asked."""
 
 NEIGHBOURHOOD = np.array([[1, 2, 1], [2, 8, 2], [1, 2, 1]]) / 20
 """Weights of a patch and those around it in what is expected of it."""
@@ -41,7 +41,7 @@ class Planner:
 
     Args:
         card: the model.
-        table: its edge-to-PSNR table, or None.
+        table: its edge-to-PSNR table, or None for the one beside it or shipped, which is read when it is needed.
         given_cost: costs to count instead of MACs, or None.
         backend: the engine, for its costs.
     """
@@ -55,12 +55,14 @@ class Planner:
 
     @property
     def table(self) -> EdgeTable:
-        """The edge-to-PSNR table; ArtefactError when the model has none."""
+        """The edge-to-PSNR table; ArtefactError when the model has none, or one that is damaged or of another model."""
         if self._table is None:
-            raise ArtefactError(
-                f"model '{self.card.name}' has no table, which a budget, deadline or eta needs; build "
-                f"{table_path(self.card)} with tools/build_lut.py, or use max or a width"
-            )
+            if not table_path(self.card).exists():
+                raise ArtefactError(
+                    f"model '{self.card.name}' has no table, which a budget, deadline or eta needs; build "
+                    f"{table_path(self.card)} with tools/build_lut.py, or use max or a width"
+                )
+            self._table = EdgeTable.for_model(self.card)
         return self._table
 
     @property
@@ -134,7 +136,7 @@ class Planner:
             grid, psnr, mse = self.expect(rgb)
             return self._within(limit, objective, grid, psnr, mse)
         # One branch everywhere needs no prediction, which would take a hundredth of the time of a narrow sub-net.
-        grid = Grid(rgb.shape[0], rgb.shape[1], PATCH if self._table is None else self._table.patch)
+        grid = Grid(rgb.shape[0], rgb.shape[1], PATCH)
         chosen = np.full(grid.areas.size, everywhere_branch)
         kind, requested = ("max", limit.text) if width is None else ("width", width)
         return self.finish(grid, chosen, None, self.macs, kind, requested, objective)
@@ -144,6 +146,7 @@ class Planner:
         table = self.share_cost
         grid, psnr, mse = self.predict(rgb)
         per_patch = table.per_call + table.per_pixel * grid.patch**2
+        per_patch[0] = 0  # the interpolation is there anyway
         return self.finish(grid, eta_rule(psnr, per_patch / per_patch[-1], eta), mse, table, "eta", _name(eta), "psnr")
 
     def _trade_off(self, rgb: np.ndarray, eta: float) -> Plan:

@@ -43,7 +43,7 @@ class Rendering:
         image: uint8 RGB, (H, W, 3).
         backend: engine with the plan's model.
         radius: LR pixels that every part of a tile needs around it to come out as in the whole tile.
-        progress: called with the LR pixels of each finished tile.
+        progress: called with the LR pixels of each finished tile, context not counted.
         largest: LR pixels in one call at most, context not counted; larger tiles are computed in parts.
     """
 
@@ -64,7 +64,7 @@ class Rendering:
 
     def strips(self, height: int) -> Iterator[np.ndarray]:
         """The upscaled picture from top to bottom, in strips of about `height` LR rows; they differ from
-        `whole` by rounding only."""
+        `whole` by rounding only, unless the engine cuts tiles itself."""
         plan, scale = self._plan, self._plan.scale
         seams = list(plan.seams())
         lying, upright = ([(after, piece) for axis, after, piece in seams if axis == across] for across in (0, 1))
@@ -127,7 +127,7 @@ class Rendering:
                 branch, core, around = chunk[number]
                 self.pixels[branch] += _area(around)
                 if self._progress:
-                    self._progress(_area(around))
+                    self._progress(_area(core))
                 yield core, around, result
                 begun = time.perf_counter()
 

@@ -13,7 +13,7 @@ import pytest
 from arm_sr import UsageError, calibration
 from arm_sr.backends import BACKENDS, PRECISIONS, Backend, open_backend, usable_backends
 from arm_sr.backends.base import Tile
-from arm_sr.calibration import TILES, _ranking_path, calibrate_all, fastest, fit_cost, open_fastest
+from arm_sr.calibration import TILES, _ranking_path, calibrate_all, fastest, fit_cost, open_engine
 from arm_sr.cost import CostTable
 from arm_sr.models import ModelCard
 
@@ -205,10 +205,18 @@ def test_an_engine_that_is_gone_is_told(card, caplog, monkeypatch):
     """And the default one taken, unless its precision was asked for."""
     monkeypatch.setitem(sys.modules, "arm_sr.backends.open_vino", None)
     rank(card, ("openvino", "fp32"))
-    assert "onnxruntime" == open_fastest(card).name
+    assert "onnxruntime" == open_engine("auto", card).name
     assert "not installed" in caplog.text
     with pytest.raises(UsageError, match="no precision 'int4'"):
-        open_fastest(card, "int4")
+        open_engine("auto", card, "int4")
+
+
+def test_costs_are_of_a_number_of_threads(card):
+    """Those of an engine on one thread are not taken for those of another on two."""
+    one, two = (open_backend("onnxruntime", card, threads=threads) for threads in (1, 2))
+    calibration._keep(calibration.cache_path(card, one), CostTable.of_macs(card).save)
+    assert calibration.cached(card, one) is not None
+    assert calibration.cached(card, two) is None
 
 
 def test_all_engines_are_measured_and_ranked(card):

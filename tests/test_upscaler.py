@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import time
 from functools import cache
 from itertools import pairwise
@@ -278,6 +279,33 @@ def test_etas_move_from_the_cheapest_to_the_best(photo: np.ndarray) -> None:
     assert np.all(np.diff(costs) >= 0)
     assert costs[-1] > 0
     assert {"psnr"} == {plan.objective for plan in plans}
+
+
+def test_eta_0_interpolates_by_measured_costs_too(measured_cost: CostTable) -> None:
+    """Interpolation and planning are paid once for a picture, however many patches are interpolated."""
+    upscaler = Upscaler("plain-x4", cost=measured_cost)
+    assert not upscaler.plan(picture(128, 128), eta=0).branch_map.any()
+
+
+@pytest.fixture
+def measured_cost() -> CostTable:
+    """Of plain-x4, in which planning takes longer than a patch in a sub-net."""
+    branches = upscaler_of("plain-x4").branches
+    calls, pixels = np.array([0.9, 0.1, 0.1, 0.1]), np.array([2e-5, 3e-4, 3e-3, 6e-3])
+    return CostTable("ms", branches, calls, pixels, "by hand")
+
+
+def test_a_table_of_another_model_is_in_the_way_only_where_one_is_needed(tiny_model: Path, tmp_path: Path) -> None:
+    """A model of one's own may be called like one that comes with the package, whose table is found then."""
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "mine"))
+    card = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**card, "name": "plain-x4"}))
+    (folder / "lut.json").unlink(missing_ok=True)
+    upscaler = Upscaler(folder)
+    assert (40, 40, 3) == upscaler.upscale(picture(20, 20), width="w8").image.shape
+    for how in ({"budget": "40%"}, {"eta": 1}, {"deadline": "50ms"}):
+        with pytest.raises(ArtefactError, match=r"plain-x4\.json was measured on model 'plain-x4'"):
+            upscaler.upscale(picture(20, 20), **how)
 
 
 def expected(upscaler: Upscaler, image: np.ndarray, plan: Plan) -> np.ndarray:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from arm_sr.backends import open_backend
+from arm_sr.backends import BACKENDS, open_backend
 from arm_sr.cli import run_tool
 from arm_sr.edges import SCORES
 from arm_sr.errors import ArtefactError
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--patch", type=int, default=32, help="side of a patch in LR pixels (default %(default)s)")
     parser.add_argument("--stride", type=int, default=8, help="LR pixels between patches (default %(default)s)")
     parser.add_argument("--arm", action="store_true", help="ARM's table: laplacian-mean, 30 bins of equal width")
-    parser.add_argument("--backend", default="auto", help="engine (default %(default)s)")
+    parser.add_argument("--backend", default=BACKENDS[0], help="engine (default %(default)s)")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if min(args.bins, args.patch, args.stride) < 1:

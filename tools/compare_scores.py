@@ -18,7 +18,7 @@ import numpy as np
 import scipy.stats
 from tqdm import tqdm
 
-from arm_sr.backends import Backend, open_backend
+from arm_sr.backends import BACKENDS, Backend, open_backend
 from arm_sr.cli import run_tool
 from arm_sr.edges import SCORES, edge_map, patch_scores
 from arm_sr.evaluation.pairs import Pair, read_pairs, readable_pairs
@@ -54,7 +54,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     card = load_model(args.model)
-    backend = open_backend("auto", card)
+    backend = open_backend(BACKENDS[0], card)
     narrow = card.branches[1]
 
     def residual(lr: np.ndarray) -> np.ndarray:

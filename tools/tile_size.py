@@ -22,8 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from arm_sr.atomic import write_bytes
-from arm_sr.backends import open_backend
-from arm_sr.calibration import cached_or_measured
+from arm_sr.calibration import cached_or_measured, open_engine
 from arm_sr.cli import run_tool
 from arm_sr.cost import CostTable
 from arm_sr.errors import UsageError
@@ -70,7 +69,7 @@ def main() -> None:
     if args.data:
         bar = tqdm(list_images(args.data), desc="sizes", unit="picture", leave=False, disable=None)
         sizes = [read_image(file).pixels.shape[:2] for file in bar]
-    table = CostTable.load(args.cost, card) if args.cost else cached_or_measured(card, open_backend(args.backend, card))
+    table = CostTable.load(args.cost, card) if args.cost else cached_or_measured(card, open_engine(args.backend, card))
     branch = table.branches.index(width)
     per_call, per_pixel = float(table.per_call[branch]), float(table.per_pixel[branch])
 

@@ -22,16 +22,15 @@ EXACT = (("onnxruntime", "fp32"), ("openvino", "fp32"), ("pytorch", "fp32"))
 
 
 def open_backend(name: str, card: ModelCard, precision: str | None = None, threads: int | None = None) -> Backend:
-    """The engine `name` for the model `card`; `auto` is the default engine.
+    """The engine `name` for the model `card`; see `calibration.open_engine` for `auto`.
 
     It computes with `threads` threads where they help, by default one for each processor that this process may use.
 
     Raises UsageError for an unknown name or precision, BackendError when the engine is not installed or the processor
     lacks the precision.
     """
-    name = BACKENDS[0] if name == "auto" else name
     if name not in _MODULES:
-        raise UsageError(f"unknown backend '{name}'; there are auto, {', '.join(BACKENDS)}")
+        raise UsageError(f"unknown backend '{name}'; there are {', '.join(BACKENDS)}")
     precision = precision or PRECISIONS[name][0]
     if precision not in PRECISIONS[name]:
         raise UsageError(f"backend '{name}' has no precision '{precision}', only {', '.join(PRECISIONS[name])}")

@@ -19,6 +19,8 @@ class Backend(Protocol):
     """Of the engine; measured costs depend on it."""
     precision: str
     """Arithmetic of the sub-nets, such as `fp32`."""
+    device: str
+    """What it computes on: `2 threads`, or the name of a GPU; measured costs depend on it too."""
     model_sha256: str
     """`ModelCard.sha256` of the model whose sub-nets it has."""
 

@@ -17,7 +17,7 @@ class OnnxRuntime(Backend):
 
     def __init__(self, card: ModelCard, threads: int) -> None:
         self._card, self._threads = card, threads
-        self.model_sha256 = card.sha256
+        self.device, self.model_sha256 = f"{threads} threads", card.sha256
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
 
     def load(self, branch: str) -> None:

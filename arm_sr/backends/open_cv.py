@@ -64,7 +64,7 @@ class OpenCv(Backend):
 
     def __init__(self, card: ModelCard, threads: int) -> None:
         self._card, self._threads, self._copies = card, threads, min(threads, MOST_NETWORKS)
-        self.model_sha256 = card.sha256
+        self.device, self.model_sha256 = f"{threads} threads", card.sha256
         self._networks: dict[str, list[cv2.dnn.Net]] = {}
         self._renew()
 

@@ -23,7 +23,7 @@ class OpenVino(Backend):
 
     def __init__(self, card: ModelCard, precision: str, threads: int) -> None:
         self._card, self.precision, self._threads = card, precision, threads
-        self.model_sha256 = card.sha256
+        self.device, self.model_sha256 = f"{threads} threads", card.sha256
         self._core, self._lock = openvino.Core(), threading.Lock()
         if precision == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise BackendError("this processor has no bf16 units; use --precision fp32")

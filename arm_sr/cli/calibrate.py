@@ -20,12 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure, keep and print the costs; returns the exit status."""
     from ..backends import open_backend
-    from ..calibration import TYPICAL, calibrate, calibrate_all, fastest
+    from ..calibration import AUTO, TYPICAL, calibrate, calibrate_all, fastest, loses_little
     from ..errors import BackendError
     from ..models import load_model
 
     card = load_model(args.model)
-    if args.backend == "auto":
+    if args.backend == AUTO:
         tables = calibrate_all(card)
         chosen = fastest(card, args.precision)
         if chosen not in tables:
@@ -35,7 +35,11 @@ def run(args: argparse.Namespace) -> int:
         chosen = backend.name, backend.precision
         tables = {chosen: calibrate(card, backend)}
     for engine, table in tables.items():
-        mark = " (auto)" if args.backend == "auto" and engine == chosen else ""
+        mark = ""
+        if args.backend == AUTO and engine == chosen:
+            mark = " (auto)"
+        elif not loses_little(card, *engine):
+            mark = " (not for auto: by the card it loses too much, or nobody knows how much)"
         print(f"{card.name}, {table.source}{mark}")
         print(f"{'branch':>8}  {'ms a call':>9}  {'ms for 320x180':>14}")
         for index, name in enumerate(table.branches):

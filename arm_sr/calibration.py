@@ -152,10 +152,7 @@ def calibrate_all(card: ModelCard) -> dict[tuple[str, str], CostTable]:
     """Measure every engine and precision that is installed here, and keep them and their ranking for `fastest`."""
     tables = {}
     for backend in usable_backends(card):
-        try:
-            tables[backend.name, backend.precision] = calibrate(card, backend)
-        except (ArtefactError, BackendError) as error:
-            log.info("left out: %s", error)
+        tables[backend.name, backend.precision] = calibrate(card, backend)
         backend.close()
     order = sorted(tables, key=lambda engine: tables[engine].one_pass(-1, TYPICAL))
     _keep(_ranking_path(card), lambda path: write_bytes(path, json.dumps(order).encode()))

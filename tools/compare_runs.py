@@ -9,6 +9,7 @@ they were drawn), and PSNR over all RGB pixels of every sub-net on the validatio
 
 import argparse
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,18 @@ from arm_sr.training.config import Recipe
 
 def computed(recipe: Recipe, steps: int) -> float:
     """Multiply-accumulates of the forward passes of the first `steps` steps."""
-    net = build(recipe.backbone, recipe.scale, recipe.subnets)
-    macs = {name: net.complexity(name).macs_per_lr_pixel for name in net.subnets}
+
+    @cache
+    def macs(depth: int | None) -> dict[str, int]:
+        subnets = {name: (w, d if depth is None else min(d, depth)) for name, (w, d) in recipe.subnets.items()}
+        net = build(recipe.backbone, recipe.scale, subnets)
+        return {name: net.complexity(name).macs_per_lr_pixel for name in subnets}
+
     total = 0
     for step in range(steps):
-        drawn = recipe.at(step)[0].sampling.draw(macs, np.random.default_rng((recipe.seed, step)))
-        total += sum(macs[name] for name in drawn)
+        stage = recipe.at(step)[0]
+        drawn = stage.sampling.draw(macs(None), np.random.default_rng((recipe.seed, step)))
+        total += sum(macs(stage.depth)[name] for name in drawn)
     return float(total * recipe.batch * recipe.patch**2)
 
 

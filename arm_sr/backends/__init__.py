@@ -47,13 +47,18 @@ def open_backend(name: str, card: ModelCard, precision: str | None = None, threa
 
 
 def usable_backends(card: ModelCard) -> Iterator[Backend]:
-    """Every engine and precision that works here, opened one after the other; the others are named in the log."""
+    """Every engine and precision that works here with the files of `card`, opened one after the other; the others are
+    named in the log."""
     for name in BACKENDS:
         for precision in PRECISIONS[name]:
             try:
-                yield open_backend(name, card, precision)
+                backend = open_backend(name, card, precision)
+                for branch in card.branches[1:]:
+                    backend.load(branch)
             except (ArtefactError, BackendError) as error:
                 log.info("left out: %s", error)
+            else:
+                yield backend
 
 
 __all__ = ["BACKENDS", "EXACT", "PRECISIONS", "Backend", "open_backend", "usable_backends"]

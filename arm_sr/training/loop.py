@@ -30,6 +30,7 @@ from .optimisers import OPTIMISERS
 
 log = logging.getLogger(__name__)
 
+
 def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, state_every: int = 500) -> Supernet:
     """Run or continue `recipe` in the folder `out` and return the averaged network.
 
@@ -79,27 +80,29 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
                 names, lr_crops, hr_crops = upcoming.result()
                 upcoming = ahead.submit(draw, step + 1)
                 stage, rate = recipe.at(step)
-                settled = False  # until weights, average, step and losses agree: an interrupt must not save a mixture
                 optimiser.param_groups[0]["lr"] = rate
                 optimiser.zero_grad(set_to_none=True)
                 lr, hr = _to_tensor(lr_crops, device), _to_tensor(hr_crops, device)
                 if stage.revive and step in recipe.borders:
+                    settled = False
                     _revive(net, average, optimiser, lr, stage.revive, recipe.seed + step)
                 with autocast:
-                    losses.append(_backward(net, names, lr, hr, stage))
+                    loss = _backward(net, names, lr, hr, stage)
                 nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
+                settled = False  # until weights, average, step and losses agree: an interrupt must not save a mixture
                 optimiser.step()
                 with torch.no_grad():
                     torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - recipe.ema)
+                losses.append(loss)
                 step += 1
                 bar.update()
                 if step % 100 == 0 or step == recipe.steps:
-                    loss = float(torch.stack(losses).mean())
+                    mean = float(torch.stack(losses).mean())
                     losses.clear()
-                    bar.set_postfix(loss=f"{loss:.4f}")
-                    note(loss=round(loss, 6), learning_rate=rate, seconds=round(time.perf_counter() - begun, 1))
-                    if not math.isfinite(loss):
-                        raise ArtefactError(f"{out}: the loss is {loss} at step {step}; lower the learning rate")
+                    bar.set_postfix(loss=f"{mean:.4f}")
+                    note(loss=round(mean, 6), learning_rate=rate, seconds=round(time.perf_counter() - begun, 1))
+                    if not math.isfinite(mean):
+                        raise ArtefactError(f"{out}: the loss is {mean} at step {step}; lower the learning rate")
                 settled = True
                 if step % recipe.validate_every == 0 or step == recipe.steps:
                     report = validate(average, pairs)

@@ -30,6 +30,7 @@ from arm_sr.imaging.resample import crop_to_multiple, lr_bicubic
 from arm_sr.supernet.backbones import Supernet, build
 from arm_sr.supernet.backbones.plain import Plain
 from arm_sr.supernet.sampling import Sampling
+from arm_sr.training import loop
 from arm_sr.training.config import Recipe, Stage
 from arm_sr.training.data import CropData, describe_sources
 from arm_sr.training.loop import averaged_network, train, validate
@@ -809,6 +810,7 @@ class TestResuming:
     @pytest.mark.parametrize(
         ("owner", "name", "call", "expected"),
         [
+            (loop, "_backward", 12, 11),  # nothing changed yet, so nothing is lost
             (torch.optim.Adam, "step", 12, 7),
             (torch, "_foreach_lerp_", 12, 7),
             (torch.optim.Adam, "step", 15, 14),  # the first of the second stage
@@ -823,10 +825,11 @@ class TestResuming:
         original, calls = getattr(owner, name), []
 
         def interrupted(*args: Any, **kwargs: Any) -> Any:
-            original(*args, **kwargs)
+            result = original(*args, **kwargs)
             calls.append(name)
             if len(calls) == call:
                 raise KeyboardInterrupt
+            return result
 
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(owner, name, interrupted)

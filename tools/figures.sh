@@ -3,10 +3,10 @@
 #
 #     tools/figures.sh DATA [quality routing time arm overhead prediction deadline threads scores]
 #
-# DATA holds folders of ground truth: test/Set5, test/Set14, test/B100, test/Urban100, val and val4k. Everything takes
-# about an hour and a half; the machine must be idle. Needs the extras train, openvino and plot.
+# DATA holds folders of ground truth: test/Set5, test/Set14, test/B100, test/Urban100, val and val4k, for scores also
+# train. Everything takes about an hour and a half; the machine must be idle. Needs the extras train, openvino and plot.
 set -euo pipefail
-data=$(realpath "$1")
+data=$(realpath "${1:?usage: figures.sh DATA [NAME...]}")
 shift
 cd "$(dirname "$0")/.."
 [ $# -gt 0 ] || set -- quality routing time arm overhead prediction deadline threads scores
@@ -60,7 +60,7 @@ measured time, `trade-off` is `--eta` with `--objective mse` by the same measure
 TEXT
     benchmark curve --data "$data/val" --min-side 2040 --backend onnxruntime openvino:bf16 opencv --repeats 7 --budgets 60% --trade-offs 1,3,10
     printf '`val4k`:\n\n'
-    benchmark curve --data "$data/val4k" --backend onnxruntime --repeats 7 --budgets 45% --trade-offs 3,5
+    benchmark curve --data "$data/val4k" --backend onnxruntime --repeats 7 --budgets 45% --trade-offs 3,4,5
     printf 'Urban100:\n\n'
     benchmark curve --data "$data/test/Urban100" --backend onnxruntime --repeats 7 --budgets 20%,40%,60% --trade-offs 1,3,10
 }
@@ -93,7 +93,7 @@ figures_prediction() {
     cat <<'TEXT'
 # Predicted time against real time
 
-Plans within shares of the largest sub-net's time, every picture anew with a row less.
+Plans within shares of the largest sub-net's time, medians of three runs, in each of which every picture has a row less.
 
 TEXT
     for engine in onnxruntime opencv; do
@@ -122,7 +122,9 @@ figures_scores() {
 
 Squared error that plans lose against those of an oracle, which knows the error of every patch, and rank correlation of
 the score over all patches. A share of the MACs is either the same for each picture (`--budget`) or spent in all where it
-is worth most (`--eta` with `--objective mse`); each table has an oracle of its own.
+is worth most (`--eta` with `--objective mse`); each table has an oracle of its own, whose plans come from the same solver: it
+stops at a mixture it takes for no better, so it can be beaten by a little. Neighbouring patches are averaged in all plans,
+which makes the scores more alike than they are patch by patch.
 
 TEXT
     for set in val val4k; do

@@ -56,7 +56,10 @@ class Backend(Protocol):
         for number, (branch, tile) in enumerate(tiles):
             alike[branch, tile.shape].append(number)
         for (branch, _), numbers in alike.items():
-            yield from zip(numbers, self.run(branch, np.stack([tiles[n][1] for n in numbers])), strict=True)
+            mine = [tiles[number][1] for number in numbers]
+            # A picture in one piece is not copied.
+            batch = np.stack(mine) if len(mine) > 1 else np.ascontiguousarray(mine[0][None])
+            yield from zip(numbers, self.run(branch, batch), strict=True)
 
     def close(self) -> None:
         """Give back memory and threads."""

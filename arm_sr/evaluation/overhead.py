@@ -49,18 +49,19 @@ def inference(upscalers: Mapping[str, Upscaler], lr: np.ndarray, rounds: int) ->
     passes = [(engine, branch) for engine, upscaler in upscalers.items() for branch in upscaler.branches[1:]]
     whole = [clocked(upscalers[engine].upscale, lr, width=branch) for engine, branch in passes]
     direct = [clocked(upscalers[engine].backend.run, branch, lr[None]) for engine, branch in passes]
-    pairs = [run for pair in zip(whole, direct, strict=True) for run in pair]
-    times = interleaved([*pairs, *(partial(_rest_ms, each, lr) for each in upscalers.values())], rounds)
-    whole_ms, direct_ms, rest_ms = times[: len(pairs) : 2], times[1 : len(pairs) : 2], times[len(pairs) :]
+    # Not in pairs: a call right after its like finds its weights in the caches.
+    rests = [partial(_rest_ms, each, lr) for each in upscalers.values()]
+    times = interleaved([*whole, *direct, *rests], rounds)
+    whole_ms, direct_ms, rest_ms = np.split(times, [len(passes), 2 * len(passes)])
     branches = [
         {"engine": engine, "branch": branch, **_against(*ms)}
         for (engine, branch), *ms in zip(passes, whole_ms, direct_ms, strict=True)
     ]
-    rests = [
+    others = [
         {"engine": engine, **_against(ms, direct_ms[passes.index((engine, upscaler.card.largest))])}
         for (engine, upscaler), ms in zip(upscalers.items(), rest_ms, strict=True)
     ]
-    return branches, rests
+    return branches, others
 
 
 def _rest_ms(upscaler: Upscaler, lr: np.ndarray) -> float:

@@ -22,7 +22,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     error the old file is there.
     """
     path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if _is_device(path):
         with path.open("wb") as stream:
             yield stream
         return
@@ -39,3 +39,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink()
         raise
+
+
+def writable(path: Path) -> bool:
+    """Whether `replacing` can begin to write `path`, told before there is anything to write."""
+    path = Path(os.path.realpath(path))
+    if _is_device(path):
+        return os.access(path, os.W_OK)
+    return not path.is_dir() and os.access(path.parent, os.W_OK | os.X_OK)
+
+
+def _is_device(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()

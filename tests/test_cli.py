@@ -123,11 +123,13 @@ def test_a_report_that_cannot_be_written_is_said_before_the_work(run, small: np.
     """By the name that was given."""
     save(small, "a.png")
     Path("folder").mkdir()
-    for name in ("no/r.json", "folder"):
+    Path("link.json").symlink_to("no/r.json")
+    for name in ("no/r.json", "folder", "link.json"):
         status, _, err = run("upscale", "a.png", "--width", "w16", "--json", name)
         assert 2 == status
         assert f"--json {name}: no file can be written there" in err
-    assert {"a.png", "folder"} == {p.name for p in Path().iterdir()}
+    assert {"a.png", "folder", "link.json"} == {p.name for p in Path().iterdir()}
+    assert 0 == run("upscale", "a.png", "--width", "w16", "--json", os.devnull, "-q")[0]
 
 
 def test_a_report_tells_what_was_done_before_the_end(

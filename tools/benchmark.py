@@ -31,6 +31,7 @@ from arm_sr.atomic import write_bytes
 from arm_sr.backends.threads import allowed_threads
 from arm_sr.calibration import cached_or_measured, calibrate, machine
 from arm_sr.cli import run_tool
+from arm_sr.cli.options import report_file
 from arm_sr.errors import ImageError, UsageError
 from arm_sr.evaluation.arms import (
     Arm,
@@ -94,7 +95,8 @@ def main() -> None:
     if "repeats" in args and args.repeats < 1:
         raise UsageError(f"--repeats must be at least 1, not {args.repeats}")
     counts = checked_threads(args.threads) if args.threads else []
-    files = [args.json] if args.json else []
+    report = report_file(args.json)
+    files = [report] if report else []
     if args.run is curve and args.output:
         import_module("matplotlib")  # that it is missing is better known before hours of timing
         args.output.mkdir(parents=True, exist_ok=True)

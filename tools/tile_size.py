@@ -24,6 +24,7 @@ from tqdm import tqdm
 from arm_sr.atomic import write_bytes
 from arm_sr.calibration import cached_or_measured, open_engine
 from arm_sr.cli import run_tool
+from arm_sr.cli.options import report_file
 from arm_sr.cost import CostTable
 from arm_sr.errors import UsageError
 from arm_sr.imaging.folders import list_images
@@ -59,6 +60,7 @@ def main() -> None:
     parser.add_argument("--backend", default="auto", help="engine that is measured (default %(default)s)")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args()
+    report = report_file(args.json)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     sides = allowed_sides(args.min, args.max, args.multiple, args.overlap)
     sizes = parse_sizes(args.sizes) if args.sizes is not None else []
@@ -95,12 +97,12 @@ def main() -> None:
             f"{shown(row.size):>11} {shown(row.by_area):>9} {row.area_cost:12.6g} {shown(row.by_cost):>9} "
             f"{row.least_cost:12.6g} {row.area_cost / row.least_cost:7.3f}"
         )
-    if args.json:
+    if report:
         about = {"model": card.name, "width": width, "unit": table.unit, "source": table.source, "per_call": per_call,
                  "per_pixel": per_pixel, "overlap": args.overlap, "sides": sides.tolist(), "sizes": sizes}  # fmt: skip
         tables = {"by_area": [dataclasses.asdict(found) for found in by_area], "by_cost": dataclasses.asdict(by_cost),
                   "disagreements": [dataclasses.asdict(row) for row in differ]}  # fmt: skip
-        write_bytes(args.json, (json.dumps({**about, **tables}, indent=2) + "\n").encode())
+        write_bytes(report, (json.dumps({**about, **tables}, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

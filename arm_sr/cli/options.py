@@ -1,10 +1,10 @@
 """Options that several subcommands share."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..atomic import writable
 from ..errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def report_file(json: str | Path | None) -> Path | None:
     if json is None or json == "-":
         return None
     file = Path(json)
-    if file.is_dir() or not os.access(file.parent, os.W_OK):
+    if not writable(file):
         raise UsageError(f"--json {file}: no file can be written there; name another place")
     return file
 

@@ -77,25 +77,24 @@ def run(args: argparse.Namespace) -> int:
         return by_clock or len(args.inputs) == 1 or _is_large(read[0], upscaler.scale)
 
     files = list(zip(args.inputs, _targets(args, upscaler.scale), strict=True))
-    lines, failed = [], 0
-    try:
-        with closing(overlapped(files, _read, work, alone)) as outcomes:
-            for source in args.inputs:
-                try:
-                    plan, report = next(outcomes)()  # an outcome with a name would keep its picture in memory
-                except (ImageError, BackendError) as error:
-                    failed += 1
-                    print(f"arm-sr: error: {error}", file=sys.stderr)
-                except MemoryError:
-                    failed += 1
-                    words = "not enough memory; cut the picture into smaller ones"
-                    print(f"arm-sr: error: {source}: {words}", file=sys.stderr)
-                else:
-                    lines.append(json.dumps(report))
-                    _tell(args, plan, report, lines[-1])
-    finally:  # what was done is reported when it ends before its time too
-        if report_to:
-            write_bytes(report_to, "".join(line + "\n" for line in lines).encode())
+    lines: list[str] = []
+    failed = 0
+    with ExitStack() as at_the_end:
+        if report_to:  # also when it ends before its time
+            at_the_end.callback(lambda: write_bytes(report_to, "".join(line + "\n" for line in lines).encode()))
+        outcomes = at_the_end.enter_context(closing(overlapped(files, _read, work, alone)))
+        for source in args.inputs:
+            try:
+                plan, report = next(outcomes)()  # an outcome with a name would keep its picture in memory
+            except (ImageError, BackendError) as error:
+                failed += 1
+                print(f"arm-sr: error: {error}", file=sys.stderr)
+            except MemoryError:
+                failed += 1
+                print(f"arm-sr: error: {source}: not enough memory; cut the picture into smaller ones", file=sys.stderr)
+            else:
+                lines.append(json.dumps(report))
+                _tell(args, plan, report, lines[-1])
     if failed and len(args.inputs) > 1:
         print(f"arm-sr: {failed} of {len(args.inputs)} pictures failed", file=sys.stderr)
     return 1 if failed else 0

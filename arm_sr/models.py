@@ -42,8 +42,8 @@ class SubNet:
     """Of that file."""
     planes: str = ""
     """ONNX file of its convolutions alone, for engines that know no other interface: float RGB in 0..1, (1, 3, H, W),
-    to the sub-pixels of every LR pixel, row by row, (1, scale * scale * 3, H, W). Models of earlier versions have
-    none."""
+    to the sub-pixels of every LR pixel, row by row, (1, scale * scale * 3, H, W). Models of earlier versions
+    and backbones that also compute at the size of the SR picture have none."""
     planes_sha256: str = ""
     """Of that one."""
 
@@ -123,7 +123,10 @@ class ModelCard:
         card describes."""
         subnet = self.subnets[name]
         if not subnet.planes:
-            raise ArtefactError(f"{self.folder / CARD}: '{name}' has no planes; export the model again")
+            raise ArtefactError(
+                f"{self.folder / CARD}: '{name}' has no planes: its backbone computes at the size of the SR picture "
+                "too, or an earlier version exported it"
+            )
         checked_bytes(self.folder / subnet.planes, subnet.planes_sha256)
         return self.folder / subnet.planes
 

@@ -34,7 +34,11 @@ class EightBit(nn.Module):
         """See the class."""
         n, h, w, _ = pictures.shape
         scale = self.net.scale
-        blocks = self.net.sub_pixels(pictures.permute(0, 3, 1, 2).float() / 255).reshape(n, -1, h, w)
+        x = pictures.permute(0, 3, 1, 2).float() / 255
+        if not self.net.has_planes:
+            picture: Tensor = Quantise.apply(self.net(x).permute(0, 2, 3, 1))  # type: ignore[no-untyped-call]
+            return picture
+        blocks = self.net.sub_pixels(x).reshape(n, -1, h, w)
         # Rounded before they are arranged, and arranged by rows of 3 * scale bytes: a third of the time of a narrow
         # sub-net would go into shuffling float planes one value at a time.
         rows: Tensor = Quantise.apply(blocks.permute(0, 2, 3, 1))  # type: ignore[no-untyped-call]
@@ -114,10 +118,14 @@ def write_checkpoint(net: Supernet, recipe: Recipe, sources: list[dict[str, Any]
     subnets = {}
     for name, (width, depth) in net.subnets.items():
         subnet = net.subnet(name)
-        file, planes = f"{name}.onnx", f"{name}.planes.onnx"
-        model, convolutions = onnx_bytes(subnet), planes_bytes(subnet)
+        file, model = f"{name}.onnx", onnx_bytes(subnet)
         write_bytes(out / file, model)
-        write_bytes(out / planes, convolutions)
+        write_bytes(out / file, model)
+        planes = planes_sha256 = ""
+        if net.has_planes:
+            planes, convolutions = f"{name}.planes.onnx", planes_bytes(subnet)
+            planes_sha256 = digest(convolutions)
+            write_bytes(out / planes, convolutions)
         subnets[name] = SubNet(
             width=width,
             depth=depth,
@@ -127,7 +135,7 @@ def write_checkpoint(net: Supernet, recipe: Recipe, sources: list[dict[str, Any]
             file=file,
             sha256=digest(model),
             planes=planes,
-            planes_sha256=digest(convolutions),
+            planes_sha256=planes_sha256,
         )
     card = ModelCard(
         name=recipe.name,

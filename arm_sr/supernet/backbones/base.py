@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -37,15 +37,29 @@ class Complexity(NamedTuple):
 class Supernet(nn.Module):
     """A slimmable super-resolution network: one set of weights, several sub-nets.
 
-    A subclass is built from `scale` and `subnets`, hands both to this constructor, sets `receptive_radius`,
-    and defines `grow`, `revive` and `planes`. Every layer with weights is a `USConv2d` or `USConvTranspose2d`.
+    A subclass is built from `scale` and `subnets`, hands both to this constructor, sets `receptive_radius`, and defines
+    `planes`, or `forward` where some of it is computed at the size of the SR picture. Layers are those of
+    `arm_sr.supernet.layers`; those that a sub-net may leave out are in the list `body`, those that depend on the scale
+    in `tail`.
     """
 
     receptive_radius: int
     """How many LR pixels away an input pixel can change an output pixel of the deepest sub-net."""
+    has_planes: ClassVar[bool] = True
+    """Whether everything is computed at the size of the LR picture, so that there are `planes`."""
+    least_depth: ClassVar[int] = 0
+    """Of a sub-net."""
+    divisor: ClassVar[int] = 1
+    """By which every width can be divided."""
 
     def __init__(self, scale: int, subnets: Mapping[str, tuple[int, int]]) -> None:
         super().__init__()
+        for name, (width, depth) in subnets.items():
+            if width % self.divisor or depth < self.least_depth:
+                raise ArtefactError(
+                    f"sub-net '{name}': the width must be a multiple of {self.divisor} and the depth at least "
+                    f"{self.least_depth} in this backbone, not {width} and {depth}"
+                )
         self.scale = scale
         """Integer upscaling factor."""
         self.subnets = {name: Shape(*shape) for name, shape in subnets.items()}
@@ -69,29 +83,31 @@ class Supernet(nn.Module):
     def planes(self, x: Tensor, width: int | None = None, depth: int | None = None) -> Tensor:
         """As `sub_pixels`, (N, scale * scale * 3, H, W), without a step that depends on the size: some engines cannot
         read those."""
-        raise TypeError(f"{type(self).__name__} does not define planes")
+        raise TypeError(f"{type(self).__name__} has no planes")
 
     def grow(self, depth: int) -> None:
         """Make the body layers after the first `depth` the identity, so that a shallow net that was trained grows
-        without a change of its output (Chen et al., "Net2Net", ICLR 2016)."""
-        raise TypeError(f"{type(self).__name__} does not define grow")
+        without a change of its output (Chen et al., "Net2Net", ICLR 2016). ArtefactError where layers of this kind
+        cannot be the identity."""
+        if depth < self.depth:
+            raise ArtefactError(f"a {type(self).__name__} cannot become deeper: no layer of its body is the identity")
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Take over the weights of a net of the same width that may be less deep or of another scale; further body
-        layers are the identity, and the tail keeps its own weights where those given are of another scale.
+        layers are the identity, and the tail keeps its own weights where those given have other shapes, as for another
+        scale.
         ArtefactError names the first weight that does not fit."""
         mine = self.state_dict()
         given = {name.split(".")[1] for name in weights if name.startswith("body.")}
-        anew = {
-            name
-            for name in weights.keys() & mine.keys()
-            if name.startswith("tail.") and _differ_in_channels_only(weights[name], mine[name])
-        }
+        tails = [{n: w.shape for n, w in each.items() if n.startswith("tail.")} for each in (weights, mine)]
+        anew = tails[0].keys() | tails[1].keys() if tails[0] != tails[1] else set()
         for name in (*weights, *mine):
             layer = name.split(".")[1] if name.startswith("body.") else "0"
+            if name in anew:
+                continue
             if name not in weights and (not given or int(layer) < len(given)):
                 raise ArtefactError(f"weight '{name}' is missing")
-            if name in weights and name not in anew and (name not in mine or mine[name].shape != weights[name].shape):
+            if name in weights and (name not in mine or mine[name].shape != weights[name].shape):
                 has = tuple(mine[name].shape) if name in mine else "nothing"
                 raise ArtefactError(f"weight '{name}' is {tuple(weights[name].shape)}, where this network has {has}")
         if anew:
@@ -103,8 +119,8 @@ class Supernet(nn.Module):
         """Give new random weights to channels that are above zero on less than the share `least` of the pixels of `x`
         (N, 3, H, W) in every sub-net, active on about half of them at full width; what follows ignores them at
         first, so that the output hardly changes (ReDo: Sokar et al., "The dormant neuron phenomenon in deep
-        reinforcement learning", ICML 2023)."""
-        raise TypeError(f"{type(self).__name__} does not define revive")
+        reinforcement learning", ICML 2023). ArtefactError where that is not defined."""
+        raise ArtefactError(f"revive: not defined for a {type(self).__name__}")
 
     def subnet(self, name: str) -> "Supernet":
         """The sub-net `name` as a module of its own, with its own weights, equal to the bit."""
@@ -142,10 +158,6 @@ class Supernet(nn.Module):
         pixels = side * side
         assert not macs % pixels and not activations % pixels, "a layer's resolution is no multiple of the LR picture's"
         return Complexity(macs // pixels, activations // pixels, convs)
-
-
-def _differ_in_channels_only(first: Tensor, second: Tensor) -> bool:
-    return first.shape != second.shape and first.shape[1:] == second.shape[1:]
 
 
 BACKBONES: dict[str, type[Supernet]] = {}

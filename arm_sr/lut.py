@@ -117,6 +117,13 @@ class EdgeTable:
 
 
 def table_path(card: ModelCard) -> Path:
-    """Where the table of `card` is: `lut.json` beside the card, else NAME.json among the shipped tables."""
-    beside = card.folder / "lut.json"
-    return beside if beside.exists() else data_folder("lut") / f"{card.name}.json"
+    """Where the table of `card` is: `lut.json` beside the card, else NAME.json among the shipped tables, else where it
+    should be."""
+    beside, shipped = card.folder / "lut.json", data_folder("lut") / f"{card.name}.json"
+    return next((path for path in (beside, shipped) if path.exists()), place_of_table(card))
+
+
+def place_of_table(card: ModelCard) -> Path:
+    """Where a new table of `card` belongs: among the shipped ones for a shipped model, else beside the card."""
+    shipped = card.folder.parent.resolve() == data_folder("checkpoints").resolve()
+    return data_folder("lut") / f"{card.name}.json" if shipped else card.folder / "lut.json"

@@ -71,7 +71,7 @@ class ModelCard:
     supernet: dict[str, str]
     """`file` and `sha256` of the weights of all sub-nets together."""
     training: dict[str, Any]
-    """`recipe`, and `data`: sources and licences."""
+    """`recipe`, and `data`: sources and licences; or where the weights were imported from."""
     folder: Path = field(compare=False)
     """Where the files are; not part of the file."""
     precisions: dict[str, dict[str, float]] = field(default_factory=dict)

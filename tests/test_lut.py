@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from strategies import BRANCHES, few, make_card
 
 from arm_sr.errors import ArtefactError
-from arm_sr.lut import EdgeTable
+from arm_sr.lut import EdgeTable, place_of_table, table_path
+from arm_sr.models import load_model
 
 
 def make_table(card=None, **changes):
@@ -203,9 +204,13 @@ def test_the_table_of_a_model_is_found_beside_its_card(tmp_path):
 
 
 def test_a_model_without_a_table_is_an_error_that_names_the_file_looked_for(tmp_path):
-    """By the name of the model."""
-    with pytest.raises(ArtefactError, match=r"no-such-model\.json: "):
+    """Beside the card, or among the shipped ones for a model that is there."""
+    with pytest.raises(ArtefactError, match=rf"{tmp_path / 'lut.json'}: "):
         EdgeTable.for_model(make_card(tmp_path, name="no-such-model"))
+    shipped = load_model("plain-x4")
+    assert place_of_table(shipped) == table_path(shipped)
+    renamed = dataclasses.replace(shipped, name="no-such-model")
+    assert ("lut", "no-such-model.json") == table_path(renamed).parts[-2:]
 
 
 def test_columns_may_stand_in_any_order(tmp_path):

@@ -21,6 +21,7 @@ from arm_sr.evaluation.pairs import readable_pairs
 from arm_sr.evaluation.table import build_table, measure_patches
 from arm_sr.evaluation.table_plot import draw_table
 from arm_sr.imaging.folders import list_images, split_hold_out
+from arm_sr.lut import place_of_table
 from arm_sr.models import load_model
 
 
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("-m", "--model", default="plain-x4", help="name or directory of the model")
     parser.add_argument("--data", type=Path, required=True, help="the folder of training pictures")
     parser.add_argument("--all-files", action="store_true", help="measure every file, for a folder never trained on")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the table, a .json file")
+    parser.add_argument("-o", "--output", type=Path, help="the table, a .json file (default: the model's place for it)")
     parser.add_argument("--score", choices=SCORES, default="laplacian4-energy", help="edge score (default %(default)s)")
     parser.add_argument("--bins", type=int, default=64, help="bins (default %(default)s)")
     parser.add_argument("--patch", type=int, default=32, help="side of a patch in LR pixels (default %(default)s)")
@@ -53,8 +54,9 @@ def main() -> None:
     which = "all files" if args.all_files else "every tenth file"
     table = build_table(card, samples, score=score, patch=args.patch, bins=bins, equal_width=args.arm,
                         data=f"{args.data.name}, {which}")  # fmt: skip
-    table.save(args.output)
-    draw_table(table, samples, args.output.with_suffix(".png"))
+    output = args.output or place_of_table(card)
+    table.save(output)
+    draw_table(table, samples, output.with_suffix(".png"))
     print(f"{'score from':>11} {'to':>9} {'patches':>8}  " + "  ".join(f"{b:>8}" for b in table.branches) + "   dB")
     for i, count in enumerate(table.counts):
         row = "  ".join(f"{value:8.3f}" for value in table.psnr[i])

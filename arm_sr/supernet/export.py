@@ -110,27 +110,35 @@ def _exported(net: nn.Module, example: Tensor, names: tuple[str, str], axes: dic
 
 
 def write_checkpoint(net: Supernet, recipe: Recipe, sources: list[dict[str, Any]], out: Path) -> ModelCard:
-    """Write `supernet.safetensors`, `w16.onnx`, `w16.planes.onnx` ..., `recipe.json` and, last, the card into `out`."""
+    """As `write_model`, of what was trained here, with `recipe.json` in `out`."""
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    write_bytes(out / "recipe.json", recipe.to_json().encode())
+    training = {"recipe": json.loads(recipe.to_json()), "data": sources}
+    return write_model(net, recipe.name, recipe.backbone, training, out)
+
+
+def write_model(net: Supernet, name: str, backbone: str, training: dict[str, Any], out: Path) -> ModelCard:
+    """Write `supernet.safetensors`, `w16.onnx`, `w16.planes.onnx` ... and, last, the card into `out`."""
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     weights = save({name: tensor.contiguous() for name, tensor in net.state_dict().items()})
     write_bytes(out / "supernet.safetensors", weights)
     subnets = {}
-    for name, (width, depth) in net.subnets.items():
-        subnet = net.subnet(name)
-        file, model = f"{name}.onnx", onnx_bytes(subnet)
-        write_bytes(out / file, model)
+    for key, (width, depth) in net.subnets.items():
+        subnet = net.subnet(key)
+        file, model = f"{key}.onnx", onnx_bytes(subnet)
         write_bytes(out / file, model)
         planes = planes_sha256 = ""
         if net.has_planes:
-            planes, convolutions = f"{name}.planes.onnx", planes_bytes(subnet)
+            planes, convolutions = f"{key}.planes.onnx", planes_bytes(subnet)
             planes_sha256 = digest(convolutions)
             write_bytes(out / planes, convolutions)
-        subnets[name] = SubNet(
+        subnets[key] = SubNet(
             width=width,
             depth=depth,
-            params=net.params(name),
-            **net.complexity(name)._asdict(),
+            params=net.params(key),
+            **net.complexity(key)._asdict(),
             receptive_radius=subnet.receptive_radius,
             file=file,
             sha256=digest(model),
@@ -138,15 +146,14 @@ def write_checkpoint(net: Supernet, recipe: Recipe, sources: list[dict[str, Any]
             planes_sha256=planes_sha256,
         )
     card = ModelCard(
-        name=recipe.name,
+        name=name,
         scale=net.scale,
-        backbone=recipe.backbone,
+        backbone=backbone,
         halo=min(HALO, net.receptive_radius),
         subnets=subnets,
         supernet={"file": "supernet.safetensors", "sha256": digest(weights)},
-        training={"recipe": json.loads(recipe.to_json()), "data": sources},
+        training=training,
         folder=out,
     )
-    write_bytes(out / "recipe.json", recipe.to_json().encode())
     write_bytes(out / CARD, card.to_json().encode())
     return card

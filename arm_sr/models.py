@@ -46,6 +46,8 @@ class SubNet:
     and backbones that also compute at the size of the SR picture have none."""
     planes_sha256: str = ""
     """Of that one."""
+    shape: tuple[int, int, int] = (0, 0, 0)
+    """Batch, height and width of the only pictures that `file` takes; 0 where it takes any."""
 
     def __post_init__(self) -> None:
         for name in ("width", "params", "macs_per_lr_pixel", "activations_per_lr_pixel", "convs"):
@@ -55,6 +57,11 @@ class SubNet:
         for name in ("file", "sha256", "planes", "planes_sha256"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} must be text")
+        if len(self.shape) != 3 or bool(self.shape[1]) != bool(self.shape[2]):
+            raise ValueError(f"shape must be batch, height and width, not {self.shape!r}")
+        for side in self.shape:
+            _whole("shape", side, 0)
+        object.__setattr__(self, "shape", tuple(self.shape))  # JSON has lists
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class ModelCard:
     subnets: dict[str, SubNet]
     """By name, cheapest first."""
     supernet: dict[str, str]
-    """`file` and `sha256` of the weights of all sub-nets together."""
+    """`file` and `sha256` of the weights of all sub-nets together; empty for networks that were adopted."""
     training: dict[str, Any]
     """`recipe`, and `data`: sources and licences; or where the weights were imported from."""
     folder: Path = field(compare=False)

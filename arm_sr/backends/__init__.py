@@ -7,6 +7,7 @@ from importlib import import_module
 from ..errors import ArtefactError, BackendError, UsageError
 from ..models import ModelCard
 from .base import Backend
+from .fixed_shapes import FixedShapes
 from .threads import allowed_threads
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ def open_backend(name: str, card: ModelCard, precision: str | None = None, threa
             f"backend '{name}' needs '{missing}', which is not installed: pip install '{package}'"
         ) from error
     backend: Backend = module.open_backend(card, precision, threads or allowed_threads())
-    return backend
+    return FixedShapes(backend, card) if any(any(net.shape) for net in card.subnets.values()) else backend
 
 
 def usable_backends(card: ModelCard) -> Iterator[Backend]:

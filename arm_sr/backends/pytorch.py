@@ -24,6 +24,8 @@ class PyTorch(Backend):
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.device = torch.cuda.get_device_name() if self._device.type == "cuda" else f"{threads} threads"
         torch.backends.cudnn.allow_tf32 = False  # the default, which is not fp32
+        if not card.supernet:
+            raise BackendError(f"pytorch needs weights of a supernet, which the adopted model '{card.name}' has not")
         weights = checked_bytes(card.folder / card.supernet["file"], card.supernet["sha256"])
         self._supernet = build(
             card.backbone, card.scale, {name: (net.width, net.depth) for name, net in card.subnets.items()}

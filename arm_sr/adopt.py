@@ -1,0 +1,253 @@
+"""Any super-resolution network in an ONNX file as a branch: what its pictures look like, its scale, cost and halo are
+found by running it."""
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .atomic import write_bytes
+from .errors import ArtefactError, UsageError
+from .imaging.metrics import psnr
+from .imaging.resample import lr_bicubic
+from .models import BICUBIC, CARD, ModelCard, SubNet, digest
+from .onnx_graph import FLOATS, Counts, Interface, Layout, Network
+from .stitch import interpolate
+
+log = logging.getLogger(__name__)
+
+WINDOW = 144
+"""Side in LR pixels of what networks of free size are run on."""
+SHIFTS = (0.26, 0.2)
+"""By what share of its sides the second of two windows is moved, whose results are compared where they overlap."""
+LEAST_PSNR = 18.0
+"""dB against the ground truth that a network must reach to count as super-resolution; interpolation has about 26."""
+CLEARLY = 1.0
+"""dB that another order of axes or range of values must be better than those before it. A network for 0..1 hardly
+changes with 0..255, where its biases count for nothing; one for 0..255 is lost with 0..1."""
+HALO_MSE = 0.05
+"""Squared levels by which pixels at the rim of a tile may differ from those of a whole picture: at 30 dB it costs less
+than 0.004 dB there."""
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A network and what was found of it."""
+
+    name: str
+    """Of the branch."""
+    network: Network
+    interface: Interface
+    scale: int
+    shape: tuple[int, int, int]
+    """Batch, height and width that it takes; 0 where they are free."""
+    halo: int
+    """LR pixels of context that a tile needs."""
+    receptive_radius: int
+    """LR pixels of context with which it is within a level of the whole picture."""
+    counts: Counts
+    """What it costs for a picture of so many"""
+    pixels: int
+    """LR pixels."""
+
+
+def adopt(files: Sequence[Path], out: Path, layout: Layout | None = None, white: int | None = None) -> ModelCard:
+    """Make a model directory of ONNX networks.
+
+    Args:
+        files: networks of one scale, for RGB; the name of a branch is that of its file.
+        out: the model directory.
+        layout: order of the axes, where it should not be found by trying.
+        white: the value of white in pictures of floats, 1 or 255, likewise.
+
+    Raises:
+        ArtefactError: names a file that is no such network, and says why.
+        UsageError: two files of one name.
+    """
+    names = [re.sub(r"[^\w.-]", "-", file.stem) or "net" for file in files]
+    if len(set(names)) < len(names) or BICUBIC in names:
+        raise UsageError(f"every file needs a name of its own, not bicubic: {', '.join(names)}")
+    found = [_examined(name, file, layout, white) for name, file in zip(names, files, strict=True)]
+    for net in found:
+        if net.scale != found[0].scale:
+            raise ArtefactError(
+                f"{net.network.path}: enlarges by {net.scale}, {found[0].network.path} by {found[0].scale}; "
+                "the networks of a model must have one scale"
+            )
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    subnets = {}
+    for net in sorted(found, key=lambda net: net.counts.macs / net.pixels):
+        data = net.network.branch(net.interface, net.shape)
+        write_bytes(out / f"{net.name}.onnx", data)
+        subnets[net.name] = SubNet(
+            width=max(1, net.counts.width),
+            depth=max(0, net.counts.convs - 2),
+            params=max(1, net.counts.params),
+            macs_per_lr_pixel=max(1, round(net.counts.macs / net.pixels)),
+            activations_per_lr_pixel=max(1, round(net.counts.activations / net.pixels)),
+            convs=max(1, net.counts.convs),
+            receptive_radius=net.receptive_radius,
+            file=f"{net.name}.onnx",
+            sha256=digest(data),
+            shape=net.shape,
+        )
+    origin = [{"file": net.network.path.name, "sha256": digest(net.network.path.read_bytes())} for net in found]
+    card = ModelCard(
+        name=out.resolve().name,
+        scale=found[0].scale,
+        backbone="onnx",
+        halo=max(net.halo for net in found),
+        subnets=subnets,
+        supernet={},
+        training={"adopted": origin},
+        folder=out,
+    )
+    write_bytes(out / CARD, card.to_json().encode())
+    return card
+
+
+def _examined(name: str, file: Path, layout: Layout | None, white: int | None) -> Adopted:
+    network = Network(file)
+    fixed = network.shape
+    interface, scale, quality = _interface(network, layout, white)
+    shape = _freed(network, interface, scale, fixed)
+    halo, radius = _context(network, interface, scale, shape)
+    sides = "any size" if not any(shape[1:]) else f"{shape[1]}x{shape[2]}"
+    log.info(
+        "%s: x%d, %s 0..%d, %s, %.1f dB on the test picture; halo %d, exact with %d",
+        name, scale, interface.layout, interface.white, sides, quality, halo, radius,
+    )  # fmt: skip
+    batch, height, width = shape[0] or 1, shape[1] or WINDOW, shape[2] or WINDOW
+    counts = network.count(np.zeros((batch, height, width, 3), np.uint8), interface)
+    return Adopted(name, network, interface, scale, shape, halo, radius, counts, batch * height * width)
+
+
+def _interface(network: Network, layout: Layout | None, white: int | None) -> tuple[Interface, int, float]:
+    """The interface with which the network comes closest to the ground truth, its scale and the PSNR in dB."""
+    layouts = [layout] if layout else list(network.layouts)
+    whites = [255] if network.type not in FLOATS else [white] if white else [1, 255]
+    best: tuple[float, Interface, int] | None = None
+    refused: ArtefactError | None = None
+    for interface in (Interface(order, value) for order in layouts for value in whites):
+        height, width = _window(network.shape, interface.layout)
+        batch = max(1, network.shape[0])
+        lr = _pair(height, width, 1)[1]
+        try:
+            sr = network.run(np.repeat(lr[None], batch, axis=0), interface)[0]
+            scale = _scale(network, lr, sr)
+            hr, lr = _pair(height, width, scale)
+            sr = network.run(np.repeat(lr[None], batch, axis=0), interface)[0]
+        except ArtefactError as error:
+            refused = refused or error
+            continue
+        levels = np.clip(np.rint(np.nan_to_num(sr)), 0, 255).astype(np.uint8)
+        quality = psnr(levels, hr, scale)
+        if best is None or quality > best[0] + CLEARLY:
+            best = quality, interface, scale
+    if best is None:
+        raise refused or network.error("cannot be run")
+    quality, interface, scale = best
+    if quality < LEAST_PSNR:
+        plain = psnr(interpolate(lr, scale), hr, scale)
+        raise network.error(
+            f"no super-resolution: {quality:.1f} dB on a picture on which interpolation has {plain:.1f}, with any "
+            "order of axes and range of values that was tried"
+        )
+    return interface, scale, quality
+
+
+def _scale(network: Network, lr: np.ndarray, sr: np.ndarray) -> int:
+    """By how much the picture `sr` is larger."""
+    if sr.shape[2] != 3:
+        raise network.error(f"puts out {sr.shape[2]} channels, not RGB")
+    scale = sr.shape[0] // lr.shape[0]
+    if scale < 2 or sr.shape[:2] != (scale * lr.shape[0], scale * lr.shape[1]):
+        size = " to ".join(f"{each.shape[1]}x{each.shape[0]}" for each in (lr, sr))
+        raise network.error(f"no super-resolution: it takes {size}, which is no multiple of 2 or more")
+    return scale
+
+
+def _window(shape: tuple[int, ...], layout: Layout) -> tuple[int, int]:
+    """Height and width of a picture that the network takes."""
+    height, width = shape[2:] if layout == "nchw" else shape[1:3]
+    return height or WINDOW, width or WINDOW
+
+
+def _freed(network: Network, interface: Interface, scale: int, fixed: tuple[int, ...]) -> tuple[int, int, int]:
+    """Make as much of the input's shape free as works; returns batch, height and width, 0 where they are."""
+    height, width = _window(fixed, interface.layout)
+    sides = fixed[2:] if interface.layout == "nchw" else fixed[1:3]
+    two = np.stack([_pair(height, width, 1)[1], _pair(height, width, 1)[1][::-1]])
+    batch = np.repeat(two[:1], max(1, fixed[0]), axis=0)
+    expected = network.run(batch, interface)[0]
+    model = network.model.SerializeToString()
+    network.free()
+    other = np.ascontiguousarray(np.concatenate([two[0], two[1][: height // 3]])[:, : width - 3])
+
+    def works(pictures: np.ndarray) -> bool:
+        """Whether the first of `pictures` comes out as before, and one of another size is enlarged."""
+        alike = network.run(pictures, interface)
+        same = alike.shape[1:] == expected.shape and bool(np.abs(alike[0] - expected).max() <= 0.5)
+        return same and _scale(network, other, network.run(other[None], interface)[0]) == scale
+
+    try:
+        if works(two):
+            return 0, 0, 0
+    except ArtefactError as error:
+        log.debug("%s", error)
+    try:
+        if works(two[:1]) or not any(sides):
+            return 1, 0, 0
+    except ArtefactError as error:
+        if not any(sides):  # the file says that any size will do
+            raise network.error(f"does not run on {other.shape[1]}x{other.shape[0]} ({error})") from error
+    network.restore(model)
+    return max(1, fixed[0]), height, width
+
+
+def _context(network: Network, interface: Interface, scale: int, shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Halo and receptive radius by running two windows that overlap; ArtefactError when their results never agree."""
+    height, width = shape[1] or WINDOW, shape[2] or WINDOW
+    down, right = (max(1, int(share * side)) | 1 for share, side in zip(SHIFTS, (height, width), strict=True))
+    picture = _pair(height + down, width + right, 1)[1]
+    windows = picture[:height, :width], picture[down:, right:]
+    batch = max(1, shape[0])
+    first, second = (network.run(np.repeat(window[None], batch, axis=0), interface)[0] for window in windows)
+    first, second = (np.clip(sr, 0, 255) for sr in (first[scale * down :, scale * right :], second))
+    second = second[: first.shape[0], : first.shape[1]]
+    difference = np.abs(first - second).max(axis=2)
+    rows, columns = (np.arange(scale * side) // scale for side in (height - down, width - right))
+    # LR pixels to the rim of a window, 0 at it, from that of the first below and right, of the second above and left.
+    away = np.minimum.outer(np.minimum(rows, rows[::-1]), np.minimum(columns, columns[::-1]))
+    reach = int(away.max())
+    at = [difference[away == distance] for distance in range(reach + 1)]
+    worst = np.maximum.accumulate([values.max() for values in at][::-1])[::-1]
+    squared = np.maximum.accumulate([np.square(values).mean() for values in at][::-1])[::-1]
+    halo, radius = int(np.argmax(squared <= HALO_MSE)), int(np.argmax(worst <= 1.0))
+    if squared.min() > HALO_MSE or worst.min() > 1.0:
+        raise network.error(
+            f"cannot be cut into tiles: {reach} LR pixels from where a picture is cut it still differs by "
+            f"{worst.min():.0f} levels; it looks at the whole picture, or at where in it a pixel is"
+        )
+    return min(halo, radius), radius  # where the network rounds itself, nothing is gained by more
+
+
+def _pair(height: int, width: int, scale: int) -> tuple[np.ndarray, np.ndarray]:
+    """A test picture with gradients, edges and texture, and the LR picture of that size: uint8 RGB."""
+    rng = np.random.default_rng(0)
+    tall, wide = height * scale, width * scale
+    y, x = np.mgrid[0:tall, 0:wide] / scale
+    waves = [np.sin(x / a + y / b + c) for a, b, c in ((9, 23, 0), (31, 7, 2), (17, -13, 4))]
+    picture = np.ascontiguousarray(np.stack(waves, axis=-1) * 40 + 128).astype(np.float32)
+    for _ in range(height * width // 300 + 1):
+        centre = (int(rng.integers(wide)), int(rng.integers(tall)))
+        axes = tuple(int(side) for side in rng.integers(1, 9, 2) * scale)
+        colour = tuple(float(level) for level in rng.integers(0, 256, 3))
+        cv2.ellipse(picture, centre, axes, float(rng.integers(180)), 0, 360, colour, -1, cv2.LINE_8)
+    hr = np.clip(np.rint(cv2.GaussianBlur(picture, (0, 0), max(scale, 2) / 3)), 0, 255).astype(np.uint8)
+    return hr, lr_bicubic(hr, scale) if scale > 1 else hr

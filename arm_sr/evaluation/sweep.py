@@ -14,6 +14,11 @@ from ..errors import ImageError
 from .pairs import readable_pairs
 from .quality import Score, finite, score_picture, summarise
 
+OPERATING_POINTS = {"L": 0.05, "M": 0.0, "S": -0.05}
+"""ARM's: the cheapest setting that reaches the largest sub-net's PSNR and so many dB (Chen et al., ECCV 2022)."""
+COSTS = {"macs_share": "share of MACs of the largest sub-net", "ms": "milliseconds"}
+"""What a setting may be cheap in."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -52,8 +57,9 @@ def sweep(settings: Sequence[Setting], files: Sequence[Path], repeats: int = 3,
         done: called with 1 after each setting of each picture.
 
     Returns:
-        One row a setting: `rule`, `value`, the figures of `summarise`, and for comparison the best single
-        branch in one pass that costs no more MACs (`static`) with the gain over it in dB (`gain_rgb_all`).
+        One row a setting: `rule`, `value`, the figures of `summarise`, for comparison the best single
+        branch in one pass that costs no more MACs (`static`) with the gain over it in dB (`gain_rgb_all`), and
+        which of `OPERATING_POINTS` it is by each of `COSTS` (`points_macs_share`, `points_ms`), such as `MS`.
     """
     scores: list[list[Score]] = [[] for _ in settings]
     scale = settings[0].upscaler.scale
@@ -80,7 +86,19 @@ def sweep(settings: Sequence[Setting], files: Sequence[Path], repeats: int = 3,
         best = max(rivals, key=lambda other: other["psnr_rgb_all"], default=None)
         row["static"] = best and best["value"]
         row["gain_rgb_all"] = best and round(row["psnr_rgb_all"] - best["psnr_rgb_all"], 5)
+    _mark(rows, static[-1]["psnr_rgb_all"])
     return rows
+
+
+def _mark(rows: Sequence[dict[str, Any]], largest: float) -> None:
+    """Say in each of `rows` which operating point it is; `largest` is the PSNR of the largest sub-net in dB."""
+    for cost in COSTS:
+        for row in rows:
+            row[f"points_{cost}"] = ""
+        for letter, offset in OPERATING_POINTS.items():
+            reaching = [row for row in rows if row["psnr_rgb_all"] >= largest + offset]
+            if reaching:
+                min(reaching, key=lambda row: row[cost])[f"points_{cost}"] += letter
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
@@ -92,9 +110,11 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         beside = f"{row['static']}: {row['gain_rgb_all']:+.3f}" if row["static"] else ""
         seam = "" if row["seam"] != row["seam"] else f"{row['seam']:.3f}"
+        by_macs, by_time = (" " + " ".join(row[f"points_{cost}"]) if row[f"points_{cost}"] else "" for cost in COSTS)
         lines.append(
-            f"| {row['rule']} {row['value']} | {row['macs_share']:.1%} | {row['psnr_rgb_all']:.3f} | "
-            f"{row['psnr_rgb']:.3f} | {row['psnr_y']:.3f} | {row['ssim_y']:.4f} | {row['ms']:.0f} | {seam} | {beside} |"
+            f"| {row['rule']} {row['value']} | {row['macs_share']:.1%}{by_macs} | {row['psnr_rgb_all']:.3f} | "
+            f"{row['psnr_rgb']:.3f} | {row['psnr_y']:.3f} | {row['ssim_y']:.4f} | {row['ms']:.0f}{by_time} | {seam} | "
+            f"{beside} |"
         )
     return "\n".join(lines)
 
@@ -120,8 +140,7 @@ def _plot(rows: Sequence[dict[str, Any]], about: dict[str, Any]) -> bytes:
     FigureCanvasAgg(figure)
     labels = {"budget": "budget, squared error", "eta": "eta, ARM's rule", "trade-off": "eta, squared error",
               "arm": "budget, ARM's table and objective"}  # fmt: skip
-    titles = {"macs_share": "share of MACs of the largest sub-net", "ms": "milliseconds"}
-    for axes, (x, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+    for axes, (x, title) in zip(figure.subplots(1, 2), COSTS.items(), strict=True):
         for rule, label in labels.items():
             points = sorted((row[x], row["psnr_rgb_all"]) for row in rows if row["rule"] == rule)
             if points:
@@ -130,6 +149,11 @@ def _plot(rows: Sequence[dict[str, Any]], about: dict[str, Any]) -> bytes:
             if row["rule"] == "static":
                 axes.plot(row[x], row["psnr_rgb_all"], "k^")
                 axes.annotate(row["value"], (row[x], row["psnr_rgb_all"]), xytext=(5, -10), textcoords="offset points")
+        for row in rows:
+            if letters := row[f"points_{x}"]:
+                place = row[x], row["psnr_rgb_all"]
+                axes.plot(*place, "o", markersize=10, fillstyle="none", color="k")
+                axes.annotate(" ".join(letters), place, xytext=(-5, 8), textcoords="offset points", weight="bold")
         axes.set_xlabel(title)
         axes.set_ylabel("RGB PSNR over all pixels, dB")
         axes.grid(alpha=0.3)

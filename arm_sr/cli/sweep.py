@@ -4,7 +4,8 @@ LR pictures are made from the HR ones by the protocol (antialiased bicubic). Int
 sub-net in one pass are in the same table and plot. PSNR is given as a mean over pictures (psnr_rgb, psnr_y)
 and over all pixels (psnr_rgb_all); ms is the sum over pictures without files; the last column is the
 difference in psnr_rgb_all to the best single branch in one pass that costs no more MACs. Letters are ARM's operating
-points by MACs and ms: the cheapest setting 0.05 dB above the largest sub-net in one pass (L), as good (M), 0.05 below (S).
+points, by MACs and by ms: the cheapest setting 0.05 dB above the largest sub-net in one pass (L), as good (M), 0.05
+below (S).
 """
 
 import argparse

@@ -29,6 +29,8 @@ LEAST_PSNR = 18.0
 CLEARLY = 1.0
 """dB that another order of axes or range of values must be better than those before it. A network for 0..1 hardly
 changes with 0..255, where its biases count for nothing; one for 0..255 is lost with 0..1."""
+SAME = 0.5
+"""Levels by which a picture may change when the shape of the input is made free."""
 HALO_MSE = 0.05
 """Squared levels by which pixels at the rim of a tile may differ from those of a whole picture: at 30 dB it costs less
 than 0.004 dB there."""
@@ -48,7 +50,7 @@ class Adopted:
     halo: int
     """LR pixels of context that a tile needs."""
     receptive_radius: int
-    """LR pixels of context with which it is within a level of the whole picture."""
+    """LR pixels of context with which it was within a level, whatever lay beyond."""
     counts: Counts
     """What it costs for a picture of so many"""
     pixels: int
@@ -79,6 +81,11 @@ def adopt(files: Sequence[Path], out: Path, layout: Layout | None = None, white:
                 "the networks of a model must have one scale"
             )
     out = Path(out)
+    for name in names:
+        target = out / f"{name}.onnx"
+        if target.exists() and any(target.samefile(file) for file in files):
+            raise UsageError(f"{target} would be overwritten; give the model a directory of its own")
+    origin = [{"file": net.network.path.name, "sha256": digest(net.network.path.read_bytes())} for net in found]
     out.mkdir(parents=True, exist_ok=True)
     subnets = {}
     for net in sorted(found, key=lambda net: net.counts.macs / net.pixels):
@@ -86,17 +93,16 @@ def adopt(files: Sequence[Path], out: Path, layout: Layout | None = None, white:
         write_bytes(out / f"{net.name}.onnx", data)
         subnets[net.name] = SubNet(
             width=max(1, net.counts.width),
-            depth=max(0, net.counts.convs - 2),
+            depth=max(0, net.counts.layers - 2),
             params=max(1, net.counts.params),
             macs_per_lr_pixel=max(1, round(net.counts.macs / net.pixels)),
             activations_per_lr_pixel=max(1, round(net.counts.activations / net.pixels)),
-            convs=max(1, net.counts.convs),
+            convs=net.counts.layers,
             receptive_radius=net.receptive_radius,
             file=f"{net.name}.onnx",
             sha256=digest(data),
             shape=net.shape,
         )
-    origin = [{"file": net.network.path.name, "sha256": digest(net.network.path.read_bytes())} for net in found]
     card = ModelCard(
         name=out.resolve().name,
         scale=found[0].scale,
@@ -122,6 +128,8 @@ def _examined(name: str, file: Path, layout: Layout | None, white: int | None) -
         "%s: x%d, %s 0..%d, %s, %.1f dB on the test picture; halo %d, exact with %d",
         name, scale, interface.layout, interface.white, sides, quality, halo, radius,
     )  # fmt: skip
+    if any(shape[1:]):
+        log.warning("%s: runs on %dx%d only; budgets in MACs do not count what else its tiles hold", name, *shape[1:])
     batch, height, width = shape[0] or 1, shape[1] or WINDOW, shape[2] or WINDOW
     counts = network.count(np.zeros((batch, height, width, 3), np.uint8), interface)
     return Adopted(name, network, interface, scale, shape, halo, radius, counts, batch * height * width)
@@ -182,59 +190,70 @@ def _freed(network: Network, interface: Interface, scale: int, fixed: tuple[int,
     """Make as much of the input's shape free as works; returns batch, height and width, 0 where they are."""
     height, width = _window(fixed, interface.layout)
     sides = fixed[2:] if interface.layout == "nchw" else fixed[1:3]
-    two = np.stack([_pair(height, width, 1)[1], _pair(height, width, 1)[1][::-1]])
-    batch = np.repeat(two[:1], max(1, fixed[0]), axis=0)
-    expected = network.run(batch, interface)[0]
+    first = _pair(height, width, 1)[1]
+    second = np.ascontiguousarray(first[::-1])
+    other = np.ascontiguousarray(np.concatenate([first, second[: height // 3]])[:, : width - 3])
+    expected = network.run(np.stack([first] * max(1, fixed[0])), interface)[0]
     model = network.model.SerializeToString()
     network.free()
-    other = np.ascontiguousarray(np.concatenate([two[0], two[1][: height // 3]])[:, : width - 3])
-
-    def works(pictures: np.ndarray) -> bool:
-        """Whether the first of `pictures` comes out as before, and one of another size is enlarged."""
-        alike = network.run(pictures, interface)
-        same = alike.shape[1:] == expected.shape and bool(np.abs(alike[0] - expected).max() <= 0.5)
-        return same and _scale(network, other, network.run(other[None], interface)[0]) == scale
-
-    try:
-        if works(two):
-            return 0, 0, 0
-    except ArtefactError as error:
-        log.debug("%s", error)
-    try:
-        if works(two[:1]) or not any(sides):
-            return 1, 0, 0
-    except ArtefactError as error:
-        if not any(sides):  # the file says that any size will do
-            raise network.error(f"does not run on {other.shape[1]}x{other.shape[0]} ({error})") from error
+    why = ""
+    # Any batch, else that of the file; a file that does not fix it may still mean one.
+    for batch in (0, fixed[0] or 1):
+        try:
+            alike = network.run(np.stack([first] * batch or [first, second]), interface)[0]
+            enlarged = network.run(np.stack([other] * max(1, batch)), interface)[0]
+            if alike.shape == expected.shape and np.abs(alike - expected).max() <= SAME:
+                if _scale(network, other, enlarged) == scale:
+                    return batch, 0, 0
+                why = "enlarges it by another factor"
+            else:
+                why = "gives another picture than before"
+        except ArtefactError as error:
+            why = str(error).removeprefix(f"{network.path}: ")
+    if not any(sides):  # the file says that any size will do
+        raise network.error(f"free in size by its file, but on {other.shape[1]}x{other.shape[0]} it fails: {why}")
     network.restore(model)
     return max(1, fixed[0]), height, width
 
 
 def _context(network: Network, interface: Interface, scale: int, shape: tuple[int, int, int]) -> tuple[int, int]:
-    """Halo and receptive radius by running two windows that overlap; ArtefactError when their results never agree."""
+    """Halo and receptive radius by running two windows that overlap; ArtefactError when their results never agree.
+
+    The halo is for a picture that goes on outside of a window. The radius also bounds what an outside of another kind
+    changes: black beside the first window's part of the overlap, white beside the second's.
+    """
     height, width = shape[1] or WINDOW, shape[2] or WINDOW
     down, right = (max(1, int(share * side)) | 1 for share, side in zip(SHIFTS, (height, width), strict=True))
     picture = _pair(height + down, width + right, 1)[1]
-    windows = picture[:height, :width], picture[down:, right:]
-    batch = max(1, shape[0])
-    first, second = (network.run(np.repeat(window[None], batch, axis=0), interface)[0] for window in windows)
-    first, second = (np.clip(sr, 0, 255) for sr in (first[scale * down :, scale * right :], second))
-    second = second[: first.shape[0], : first.shape[1]]
-    difference = np.abs(first - second).max(axis=2)
     rows, columns = (np.arange(scale * side) // scale for side in (height - down, width - right))
-    # LR pixels to the rim of a window, 0 at it, from that of the first below and right, of the second above and left.
+    # LR pixels to the rim of a window, 0 at it: that of the first is below and right, of the second above and left.
     away = np.minimum.outer(np.minimum(rows, rows[::-1]), np.minimum(columns, columns[::-1]))
     reach = int(away.max())
-    at = [difference[away == distance] for distance in range(reach + 1)]
-    worst = np.maximum.accumulate([values.max() for values in at][::-1])[::-1]
-    squared = np.maximum.accumulate([np.square(values).mean() for values in at][::-1])[::-1]
-    halo, radius = int(np.argmax(squared <= HALO_MSE)), int(np.argmax(worst <= 1.0))
-    if squared.min() > HALO_MSE or worst.min() > 1.0:
+
+    def differences(outsides: tuple[int, int] | None) -> tuple[np.ndarray, np.ndarray]:
+        """The largest and the mean squared difference of pixels so far away or farther: (reach + 1,) each."""
+        first, second = picture[:height, :width].copy(), picture[down:, right:].copy()
+        if outsides:
+            first[:down], first[:, :right] = outsides[0], outsides[0]
+            second[height - down :], second[:, width - right :] = outsides[1], outsides[1]
+        batches = (np.stack([window] * max(1, shape[0])) for window in (first, second))
+        one, two = (np.clip(network.run(batch, interface)[0], 0, 255) for batch in batches)
+        difference = np.abs(one[scale * down :, scale * right :] - two[: len(rows), : len(columns)]).max(axis=2)
+        at = [difference[away == distance] for distance in range(reach + 1)]
+        farther = np.array([[values.max(), np.square(values).mean()] for values in at])[::-1]
+        worst, squared = np.maximum.accumulate(farther, axis=0)[::-1].T
+        return worst, squared
+
+    worst, squared = differences(None)
+    elsewhere, _ = differences((0, 255))
+    at_last = max(worst[-1], elsewhere[-1])
+    if at_last > 1.0 or squared[-1] > HALO_MSE:
         raise network.error(
             f"cannot be cut into tiles: {reach} LR pixels from where a picture is cut it still differs by "
-            f"{worst.min():.0f} levels; it looks at the whole picture, or at where in it a pixel is"
+            f"{at_last:.1f} levels; it looks at the whole picture, or at where in it a pixel is"
         )
-    return min(halo, radius), radius  # where the network rounds itself, nothing is gained by more
+    radius = int(np.argmax(np.maximum(worst, elsewhere) <= 1.0))
+    return min(int(np.argmax(squared <= HALO_MSE)), radius), radius
 
 
 def _pair(height: int, width: int, scale: int) -> tuple[np.ndarray, np.ndarray]:

@@ -33,11 +33,11 @@ class SubNet:
     activations_per_lr_pixel: int
     """Values that the convolutions put out for each LR pixel."""
     convs: int
-    """Convolutions."""
+    """Convolutions, and matrix products of adopted networks."""
     receptive_radius: int
-    """LR pixels away that an input can change an output."""
+    """LR pixels away that an input can change an output; of adopted networks: by more than a level, as measured."""
     file: str
-    """ONNX file in the model's folder: uint8 NHWC in and out, free batch and size."""
+    """ONNX file in the model's folder: uint8 NHWC in and out, free batch and size unless `shape` says otherwise."""
     sha256: str
     """Of that file."""
     planes: str = ""
@@ -57,7 +57,7 @@ class SubNet:
         for name in ("file", "sha256", "planes", "planes_sha256"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} must be text")
-        if len(self.shape) != 3 or bool(self.shape[1]) != bool(self.shape[2]):
+        if len(self.shape) != 3 or bool(self.shape[1]) != bool(self.shape[2]) or (self.shape[1] and not self.shape[0]):
             raise ValueError(f"shape must be batch, height and width, not {self.shape!r}")
         for side in self.shape:
             _whole("shape", side, 0)
@@ -129,6 +129,8 @@ class ModelCard:
         """Where the sub-net's convolutions alone are; ArtefactError when there are none, or it is not the file that the
         card describes."""
         subnet = self.subnets[name]
+        if not self.supernet:
+            raise ArtefactError(f"{self.folder / CARD}: '{name}' was adopted, so that there are no planes of it")
         if not subnet.planes:
             raise ArtefactError(
                 f"{self.folder / CARD}: '{name}' has no planes: its backbone computes at the size of the SR picture "

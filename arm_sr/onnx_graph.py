@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import ModelProto, TensorProto, compose, helper, numpy_helper, version_converter
+from onnx import ModelProto, TensorProto, compose, helper, inliner, numpy_helper, version_converter
 
 from .backends.onnx_runtime import session_options
 from .backends.threads import allowed_threads
@@ -20,6 +20,11 @@ from .errors import ArtefactError
 OPSET = 13
 """Of the operators around a network; older networks are converted to it."""
 FLOATS = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
+INDICES = (TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL)
+"""Types of constants that are no weights."""
+CONVOLUTIONS = {"Conv": 1, "ConvTranspose": 1, "ConvInteger": 1, "QLinearConv": 3}
+"""Which input is the weight."""
+PRODUCTS = ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul")
 Layout = Literal["nchw", "nhwc"]
 
 
@@ -40,7 +45,8 @@ class Counts:
     params: int
     macs: int
     activations: int
-    convs: int
+    layers: int
+    """Convolutions and matrix products."""
     width: int
     """The most channels that a layer puts out."""
 
@@ -76,8 +82,9 @@ class Network:
         if opset is not None and opset.version < OPSET:
             try:
                 self.model = version_converter.convert_version(self.model, OPSET)
-            except RuntimeError as error:
-                raise self.error(f"opset {opset.version} cannot be converted to {OPSET} ({error})") from error
+            except Exception as error:  # those of the converter have no common base
+                what = f"opset {opset.version} cannot be converted to {OPSET}"
+                raise self.error(f"{what} ({_first_line(error)})") from error
 
     def _find_ends(self) -> None:
         graph = self.model.graph
@@ -144,33 +151,40 @@ class Network:
         return results
 
     def count(self, batch: np.ndarray, interface: Interface) -> Counts:
-        """What its convolutions and matrix products cost for the picture `batch`, uint8 (1, H, W, 3)."""
-        model = ModelProto()
-        model.CopyFrom(self.model)
-        layers = [node for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose", "MatMul", "Gemm")]
-        tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-        constants = (node for node in model.graph.node if node.op_type == "Constant")
-        tensors |= {node.output[0]: value.t for node in constants for value in node.attribute if value.name == "value"}
-        weights = {name: math.prod(tensor.dims) for name, tensor in tensors.items() if tensor.data_type in FLOATS}
-        names = list(dict.fromkeys(name for node in layers for name in (node.input[0], node.output[0])))
+        """What its convolutions and matrix products cost for pictures, uint8 (N, H, W, 3); ArtefactError when there are
+        none."""
+        model = inliner.inline_local_functions(self.model)
+        layers = [node for node in model.graph.node if node.op_type in (*CONVOLUTIONS, *PRODUCTS)]
+        if not layers:
+            raise self.error("has no convolution and no matrix product, so that its cost cannot be counted")
+        names = list(dict.fromkeys(name for node in layers for name in (*node.input, node.output[0]) if name))
         del model.graph.output[:]
-        model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in names)
+        for number, name in enumerate(names):
+            model.graph.node.append(helper.make_node("Shape", [name], [f"shape/{number}"]))
+            model.graph.output.append(helper.make_empty_tensor_value_info(f"shape/{number}"))
         x = batch if interface.layout == "nhwc" else batch.transpose(0, 3, 1, 2)
         if self.type != TensorProto.UINT8:
             x = x.astype(FLOATS[self.type])
-        found = dict(zip(names, self._outputs(model, {self.source.name: np.ascontiguousarray(x)}), strict=True))
+        results = self._outputs(model, {self.source.name: np.ascontiguousarray(x)})
+        shapes = {name: tuple(int(side) for side in shape) for name, shape in zip(names, results, strict=True)}
         macs = activations = width = 0
         for node in layers:
-            before, after = found[node.input[0]], found[node.output[0]]
-            activations += after.size
-            if node.op_type in ("Conv", "ConvTranspose"):
-                dense = after if node.op_type == "Conv" else before
-                macs += weights.get(node.input[1], 0) * math.prod(dense.shape[2:]) * len(dense)
-                width = max(width, after.shape[1])
+            before, after = shapes[node.input[0]], shapes[node.output[0]]
+            activations += math.prod(after)
+            if node.op_type in CONVOLUTIONS:
+                weight = shapes[node.input[CONVOLUTIONS[node.op_type]]]
+                dense = before if node.op_type == "ConvTranspose" else after
+                macs += math.prod(weight) * dense[0] * math.prod(dense[2:])
+                width = max(width, after[1])
             else:
-                macs += after.size * before.shape[-1]
-                width = max(width, after.shape[-1])
-        return Counts(sum(weights.values()), macs, activations, len(layers), width)
+                turned = any(value.name == "transA" and value.i for value in node.attribute)
+                macs += math.prod(after) * before[0 if turned else -1]
+                width = max(width, after[-1])
+        tensors = list(model.graph.initializer)
+        constants = (node for node in model.graph.node if node.op_type == "Constant")
+        tensors += [value.t for node in constants for value in node.attribute if value.name == "value"]
+        params = sum(math.prod(tensor.dims) for tensor in tensors if tensor.data_type not in INDICES)
+        return Counts(params, macs, activations, len(layers), width)
 
     def branch(self, interface: Interface, shape: tuple[int, int, int]) -> bytes:
         """The network with uint8 RGB in and out, (N, H, W, 3), as every branch: an ONNX model.

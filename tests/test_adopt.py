@@ -101,12 +101,12 @@ SHAPES = {"one size": (1, 20, 28), "two pictures of one size": (2, 20, 28)}
 
 
 def export(net: nn.Module, path: Path, shape: tuple[int, ...] = NCHW, kind: torch.dtype = torch.float32,
-           free: tuple[int, ...] = (0, 2, 3)) -> Path:  # fmt: skip
+           free: tuple[int, ...] = (0, 2, 3), opset: int = 17) -> Path:  # fmt: skip
     """`net` as an ONNX file."""
     axes = {"in": {axis: f"a{axis}" for axis in free}, "out": {axis: f"b{axis}" for axis in free}} if free else None
     torch.onnx.export(
         net.eval(), (torch.zeros(shape, dtype=kind),), path, input_names=["in"], output_names=["out"],
-        dynamic_axes=axes, opset_version=17, dynamo=False,
+        dynamic_axes=axes, opset_version=opset, dynamo=False,
     )  # fmt: skip
     return path
 
@@ -141,6 +141,34 @@ def test_every_form_gives_the_pictures_of_the_network(form, photo, tmp_path):
                 assert np.abs(sr - expected.clip(0, 255)).max() <= 0.51, (backend.name, height, width)
 
 
+def weights_as_inputs(model: onnx.ModelProto) -> None:
+    """As ONNX of 2018 wanted it."""
+    for weight in model.graph.initializer:
+        model.graph.input.append(onnx.helper.make_tensor_value_info(weight.name, weight.data_type, weight.dims))
+
+
+def shared_weights(model: onnx.ModelProto) -> None:
+    """A weight that goes through an operator first."""
+    (conv, *_) = (node for node in model.graph.node if node.op_type == "Conv")
+    model.graph.node.insert(0, onnx.helper.make_node("Identity", [conv.input[1]], ["again"]))
+    conv.input[1] = "again"
+
+
+@pytest.mark.parametrize("change", [weights_as_inputs, shared_weights])
+@pytest.mark.parametrize("opset", [11, 17])
+def test_files_may_be_old_or_odd(change, opset, tmp_path, photo):
+    """The pictures and the cost are the same."""
+    expected = adopt([export(Residual(), tmp_path / "net.onnx")], tmp_path / "plain")
+    file = export(Residual(), tmp_path / "net.onnx", opset=opset)
+    model = onnx.load(file)
+    change(model)
+    onnx.save(model, file)
+    card = adopt([file], tmp_path / "odd")
+    assert expected.subnets["net"].macs_per_lr_pixel == card.subnets["net"].macs_per_lr_pixel
+    one, other = (open_backend("onnxruntime", each).run("net", photo[None, :40, :50]) for each in (expected, card))
+    assert np.array_equal(one, other)
+
+
 def test_networks_are_branches_cheapest_first(tmp_path, photo):
     """With plans, budgets and measured costs as for our own; the name of a branch is that of its file."""
     widths = {"big one": 24, "small": 4}
@@ -150,6 +178,8 @@ def test_networks_are_branches_cheapest_first(tmp_path, photo):
     assert "two" == card.name
     with pytest.raises(BackendError, match="adopted"):
         open_backend("pytorch", card)
+    with pytest.raises(ArtefactError, match="adopted"):
+        open_backend("opencv", card).load("small")
     upscaler = Upscaler(tmp_path / "two", backend="onnxruntime")
     alone = upscaler.upscale(photo[:50, :70], width="small").image
     assert np.array_equal(upscaler.backend.run("small", photo[None, :50, :70])[0], alone)
@@ -176,6 +206,15 @@ class Attention(Residual):
         return super().forward(x) * (0.5 + x.mean(dim=(2, 3), keepdim=True).repeat(1, 1, 1, 1))
 
 
+class Gate(Residual):
+    """Only the residual is weighted, and mildly."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        repeated = F.interpolate(x, scale_factor=self.scale, mode="nearest")
+        return repeated + (super().forward(x) - repeated) * (1 + x.mean(dim=(1, 2, 3), keepdim=True))
+
+
 class Positions(Residual):
     """Every other row brighter."""
 
@@ -185,19 +224,16 @@ class Positions(Residual):
         return super().forward(x) * (1 + 0.1 * rows)
 
 
-def grey() -> nn.Module:
-    """For one channel."""
-    return nn.Upsample(scale_factor=2)
-
-
 REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     "another kind of network": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(1680, 10)), NCHW, "axes"),
     "no larger": (lambda: nn.Conv2d(3, 3, 3, padding=1), NCHW, "no super-resolution: it takes 144x144 to 144x144"),
     "larger in one direction": (lambda: nn.Upsample(scale_factor=(2, 3)), NCHW, "no multiple"),
     "other colours": (lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.Upsample(scale_factor=2)), NCHW, "4 channels, not"),
-    "grey": (grey, (1, 1, 20, 28), "no three channels"),
+    "grey": (lambda: nn.Upsample(scale_factor=2), (1, 1, 20, 28), "no three channels"),
     "noise": (lambda: nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2)), NCHW, "dB on a picture"),
     "attention": (Attention, NCHW, "cannot be cut into tiles"),
+    "a mild gate": (Gate, NCHW, "cannot be cut into tiles"),
+    "interpolation": (lambda: nn.Upsample(scale_factor=2), NCHW, "no convolution"),
     "positions": (Positions, NCHW, "cannot be cut into tiles"),
     "vectors": (lambda: nn.Linear(3, 3), (1, 3), "four axes"),
 }
@@ -232,6 +268,10 @@ def test_files_that_do_not_go_together_are_refused(tmp_path):
     with pytest.raises(ArtefactError, match=r"double\.onnx: needs one input and one output, not 2 and 1"):
         adopt([tmp_path / "double.onnx"], tmp_path / "model")
     assert not (tmp_path / "model").exists()
+    before = two.read_bytes()
+    with pytest.raises(UsageError, match=r"x2\.onnx would be overwritten"):
+        adopt([two], tmp_path)
+    assert before == two.read_bytes()
 
 
 def test_what_is_found_can_be_overridden(tmp_path):

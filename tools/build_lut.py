@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from arm_sr.atomic import writable
 from arm_sr.backends import BACKENDS, open_backend
 from arm_sr.cli import run_tool
 from arm_sr.edges import SCORES
@@ -43,6 +44,11 @@ def main() -> None:
         parser.error("--bins, --patch and --stride must be 1 or more")
     score, bins = ("laplacian-mean", 30) if args.arm else (args.score, args.bins)
     card = load_model(args.model)
+    output = args.output or place_of_table(card)
+    if args.arm and not args.output:
+        output = output.with_name(f"{output.stem}.arm.json")
+    if not writable(output):
+        raise ArtefactError(f"{output}: cannot be written there")
     files = list_images(args.data)
     if not args.all_files:
         files = split_hold_out(files)[1]
@@ -54,7 +60,6 @@ def main() -> None:
     which = "all files" if args.all_files else "every tenth file"
     table = build_table(card, samples, score=score, patch=args.patch, bins=bins, equal_width=args.arm,
                         data=f"{args.data.name}, {which}")  # fmt: skip
-    output = args.output or place_of_table(card)
     table.save(output)
     draw_table(table, samples, output.with_suffix(".png"))
     print(f"{'score from':>11} {'to':>9} {'patches':>8}  " + "  ".join(f"{b:>8}" for b in table.branches) + "   dB")
@@ -62,7 +67,7 @@ def main() -> None:
         row = "  ".join(f"{value:8.3f}" for value in table.psnr[i])
         print(f"{table.edges[i]:11.3f} {table.edges[i + 1]:9.3f} {count:8d}  {row}")
     print(f"rank correlation of {score} and PSNR: {table.rank_correlation}")
-    print(f"{table.data['patches']} patches of {table.data['pictures']} pictures -> {args.output}")
+    print(f"{table.data['patches']} patches of {table.data['pictures']} pictures -> {output}")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ class FixedShapes(Backend):
             full = -len(batch) % count
             parts = np.concatenate([batch, batch[-1:].repeat(full, axis=0)]).reshape(-1, count, *batch.shape[1:])
             return np.concatenate([run(part) for part in parts])[: len(batch)]
-        overlap = min(2 * self._card.halo, height - 1, width - 1)
+        halo = min(self._card.halo, subnet.receptive_radius)  # the card's is that of all of them
+        overlap = min(2 * halo, height // 2, width // 2)
         pictures = [
             upscale_in_tiles(picture, run, (height, width), scale, "crop", overlap, batch=count, fill=True)
             for picture in batch

@@ -116,6 +116,9 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
             f"{row['psnr_rgb']:.3f} | {row['psnr_y']:.3f} | {row['ssim_y']:.4f} | {row['ms']:.0f}{by_time} | {seam} | "
             f"{beside} |"
         )
+    if any(row[f"points_{cost}"] for row in rows for cost in COSTS):
+        wanted = ", ".join(f"{letter} {offset:+.2f}" for letter, offset in OPERATING_POINTS.items())
+        lines += ["", f"Letters: the cheapest that reaches the largest sub-net's RGB over all pixels and {wanted} dB."]
     return "\n".join(lines)
 
 

@@ -3,9 +3,7 @@
 Its state files name the parameters of the widest FSRCNN, CARN-M or SRResNet, in which the narrow ones lie as in ours.
 """
 
-import pickle
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +20,7 @@ Names = dict[str, str]
 WEIGHT, BIAS = ".weight", ".bias"
 
 
-class Layout(NamedTuple):
+class ReferenceNet(NamedTuple):
     """How the weights of a network of theirs lie in a state file."""
 
     backbone: str
@@ -39,17 +37,14 @@ def _layers(pairs: Mapping[str, str]) -> Names:
     return {theirs + part: ours + part for theirs, ours in pairs.items() for part in (WEIGHT, BIAS)}
 
 
-def _count(state: Mapping[str, Tensor], name: str) -> int:
-    """How many there are of `name` with a number from 0 in the place of {}."""
-    count = 0
-    while name.format(count) in state:
-        count += 1
-    return count
+def _last(state: Mapping[str, Tensor], prefix: str) -> int:
+    """The largest number that follows `prefix` in a name, 0 where there is none."""
+    numbers = (name.removeprefix(prefix).partition(".")[0] for name in state if name.startswith(prefix))
+    return max((int(number) for number in numbers if number.isdigit()), default=0)
 
 
 def _fsrcnn(state: Mapping[str, Tensor]) -> tuple[Names, int, int]:
-    mapping = sum(name.startswith("body_conv.") and tensor.ndim == 4 and tensor.shape[2] == 3
-                  for name, tensor in state.items())  # fmt: skip
+    mapping = max(1, _last(state, "body_conv.") - 2)
     end = mapping + 2
     layers = {"head_conv.0": "head", "body_conv.0.0": "shrink", f"body_conv.{end}.0": "expand", "tail_conv": "tail"}
     layers |= {f"body_conv.{number + 1}": f"body.{number}.0" for number in range(mapping)}
@@ -75,7 +70,7 @@ def _carn(state: Mapping[str, Tensor]) -> tuple[Names, int, int]:
 
 
 def _srresnet(state: Mapping[str, Tensor]) -> tuple[Names, int, int]:
-    blocks = _count(state, "recon_trunk.{}.conv1.weight")
+    blocks = _last(state, "recon_trunk.") + 1
     steps = 1 + ("upconv2.weight" in state)
     layers = {"conv_first": "head", "HRconv": f"tail.{steps}", "conv_last": f"tail.{steps + 1}"}
     layers |= {f"recon_trunk.{n}.conv{k}": f"body.{n}.conv{k}" for n in range(blocks) for k in (1, 2)}
@@ -92,10 +87,10 @@ def _scale(state: Mapping[str, Tensor], layer: str, steps: int) -> int:
     return 3 if tensor is not None and width is not None and len(tensor) == 9 * len(width) else 2
 
 
-LAYOUTS = (
-    Layout("fsrcnn", (16, 36, 56), "head_conv.0.weight", _fsrcnn),
-    Layout("carn", (36, 52, 64), "entry.weight", _carn),
-    Layout("srresnet", (36, 54, 64), "conv_first.weight", _srresnet),
+REFERENCE_NETS = (
+    ReferenceNet("fsrcnn", (16, 36, 56), "head_conv.0.weight", _fsrcnn),
+    ReferenceNet("carn", (36, 52, 64), "entry.weight", _carn),
+    ReferenceNet("srresnet", (36, 54, 64), "conv_first.weight", _srresnet),
 )
 
 
@@ -111,7 +106,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ArtefactError(f"{path}: no such file") from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except Exception as error:  # those of a damaged file have no common base
         raise ArtefactError(f"{path}: not a PyTorch state file, or one with more than tensors in it") from error
     if not isinstance(state, dict) or not state:
         raise ArtefactError(f"{path}: must hold the parameters of a network by name, not {type(state).__name__}")
@@ -131,26 +126,28 @@ def supernet_of(state: Mapping[str, Tensor], widths: tuple[int, ...] | None = No
     Raises:
         ArtefactError: names the first parameter that is not as in any of ARM's networks.
     """
-    layout = next((each for each in LAYOUTS if each.first in state), None)
-    if layout is None:
+    net_there = next((each for each in REFERENCE_NETS if each.first in state), None)
+    if net_there is None:
         raise ArtefactError(f"parameter '{next(iter(state))}' is of none of ARM's networks: FSRCNN, CARN, SRResNet")
-    names, scale, depth = layout.names(state)
-    width = state[layout.first].shape[0]
-    sub_widths = widths or (*(w for w in layout.widths if w < width), width)
+    if state[net_there.first].ndim != 4:
+        raise ArtefactError(f"parameter '{net_there.first}' must have four axes, not {state[net_there.first].ndim}")
+    names, scale, depth = net_there.names(state)
+    width = state[net_there.first].shape[0]
+    sub_widths = widths or (*(w for w in net_there.widths if w < width), width)
     if max(sub_widths) != width:
         raise ArtefactError(f"the weights are {width} wide, so that must be the largest width, not {max(sub_widths)}")
-    net = build(layout.backbone, scale, {f"w{w}": (w, depth) for w in sub_widths})
+    net = build(net_there.backbone, scale, {f"w{w}": (w, depth) for w in sub_widths})
     wanted = net.state_dict()
     given = dict(state)
-    if layout.backbone == "carn":
+    if net_there.backbone == "carn":
         _check_mean_shifts(given)
-    mine = {ours: _fitted(given, theirs, wanted[ours], layout.backbone) for theirs, ours in names.items()}
+    mine = {ours: _fitted(given, theirs, wanted[ours], net_there.backbone) for theirs, ours in names.items()}
     for name in given:
         if name not in names:
-            raise ArtefactError(f"parameter '{name}' is not in ARM's {layout.backbone}")
+            raise ArtefactError(f"parameter '{name}' is not in ARM's {net_there.backbone}")
     # What it does not have are slopes of mapping layers: none.
     net.load_state_dict({name: mine.get(name, torch.ones_like(tensor)) for name, tensor in wanted.items()})
-    return layout.backbone, net
+    return net_there.backbone, net
 
 
 def _fitted(state: Mapping[str, Tensor], name: str, wanted: Tensor, backbone: str) -> Tensor:
@@ -158,13 +155,13 @@ def _fitted(state: Mapping[str, Tensor], name: str, wanted: Tensor, backbone: st
     if name not in state:
         raise ArtefactError(f"parameter '{name}' of ARM's {backbone} is missing")
     tensor = state[name]
+    if not torch.isfinite(tensor).all():
+        raise ArtefactError(f"parameter '{name}' has values that are not finite")
     if wanted.ndim == 1 and tensor.shape == (1,) and not name.endswith(BIAS):
         return tensor.float().expand(wanted.shape).clone()
     if tensor.shape != wanted.shape:
         has, should = tuple(tensor.shape), tuple(wanted.shape)
         raise ArtefactError(f"parameter '{name}' is {has}, where ARM's {backbone} has {should}")
-    if not torch.isfinite(tensor).all():
-        raise ArtefactError(f"parameter '{name}' has values that are not finite")
     return tensor.float()
 
 

@@ -48,6 +48,8 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
     torch.manual_seed(recipe.seed)
     net = build(recipe.backbone, recipe.scale, recipe.subnets)
     net = net.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in the stubs
+    if any(stage.revive for stage in recipe.stages) and type(net).revive is Supernet.revive:
+        raise ArtefactError(f"recipe: revive is not defined for the backbone '{recipe.backbone}'")
     if recipe.start:
         _start(net, out / recipe.start)
     elif recipe.stages[0].depth is not None:

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -220,12 +221,18 @@ def changed(state: State, name: str, tensor: Tensor | None) -> State:
     [
         (changed(fsrcnn(), "body_conv.0.0.weight", None), "'body_conv.0.0.weight' of ARM's fsrcnn is missing"),
         (changed(fsrcnn(), "tail_conv.weight", torch.zeros(56, 3, 7, 7)), r"'tail_conv.weight' is \(56, 3, 7, 7\)"),
+        (changed(fsrcnn(), "body_conv.3.weight", None), "'body_conv.3.weight' of ARM's fsrcnn is missing"),
+        (changed(fsrcnn(), "body_conv.5.weight", torch.full((1,), torch.inf)), "'body_conv.5.weight' .* not finite"),
+        (changed(fsrcnn(), "head_conv.0.weight", torch.tensor(1.0)), "'head_conv.0.weight' must have four axes, not 0"),
+        ({"head_conv.0.weight": torch.zeros(56, 3, 5, 5)}, "'head_conv.0.bias' of ARM's fsrcnn is missing"),
+        (changed(carn(4), "entry.weight", torch.zeros(64)), "'entry.weight' must have four axes"),
         (changed(fsrcnn(), "more.weight", torch.zeros(1)), "'more.weight' is not in ARM's fsrcnn"),
         (changed(fsrcnn(), "head_conv.0.bias", torch.full((56,), torch.nan)), "'head_conv.0.bias' .* not finite"),
         (changed(carn(4), "add_mean.bias", torch.zeros(3)), "'add_mean.bias' is not the constant"),
         (changed(carn(4), "sub_mean.weight", None), "'sub_mean.weight' of ARM's carn is missing"),
         (changed(carn(4), "upsample.up.body.3.bias", None), "'upsample.up.body.3.bias' of ARM's carn is missing"),
-        (changed(srresnet(4), "recon_trunk.3.conv2.weight", None), "'recon_trunk.3.conv2.weight'"),
+        (changed(srresnet(4), "recon_trunk.3.conv1.weight", None), "'recon_trunk.3.conv1.weight' .* is missing"),
+        ({k: v for k, v in srresnet(4).items() if "trunk" not in k}, "'recon_trunk.0.conv1.weight' .* is missing"),
         ({"features.0.weight": torch.zeros(3)}, "'features.0.weight' is of none of ARM's networks"),
     ],
 )
@@ -262,6 +269,17 @@ def test_files_that_are_no_weights_are_refused_in_one_sentence(tmp_path):
     data = whole.read_bytes()
     for length in (0, 1, 100, len(data) // 2, len(data) - 30):
         file.write_bytes(data[:length])
+        with pytest.raises(ArtefactError, match=str(file)):
+            read_state(file)
+    torch.save(fsrcnn(), whole, _use_new_zipfile_serialization=False)
+    data = whole.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in rng.integers(0, 3000, 60):  # where the names and shapes are
+        file.write_bytes(data[:place] + bytes([rng.integers(256)]) + data[place + 1 :])
+        with suppress(ArtefactError):
+            supernet_of(read_state(file))
+    for damaged in (b"\x80\x02.", data[:700]):
+        file.write_bytes(damaged)
         with pytest.raises(ArtefactError, match=str(file)):
             read_state(file)
     file.write_bytes(b"\x89PNG\r\n" + bytes(100))

@@ -289,6 +289,14 @@ class TestContract:
         for key, value in net.state_dict().items():
             assert torch.equal(value, (before if another and key.startswith("tail.") else given)[key]), key
 
+    def test_a_tail_that_is_cut_is_no_tail_of_another_scale(self, name, scale):
+        """What is missing is named."""
+        net = random_net(name, scale)
+        fitting = net.state_dict()
+        *_, last = (key for key in fitting if key.startswith("tail."))
+        with pytest.raises(ArtefactError, match=f"'{last}' is missing"):
+            net.start_from({key: value for key, value in fitting.items() if key != last})
+
     def test_weights_of_another_net_are_named(self, name, scale):
         """Too wide, too deep, too few; the first that does not fit."""
         net = random_net(name, scale)

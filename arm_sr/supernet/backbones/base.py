@@ -94,13 +94,13 @@ class Supernet(nn.Module):
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Take over the weights of a net of the same width that may be less deep or of another scale; further body
-        layers are the identity, and the tail keeps its own weights where those given have other shapes, as for another
-        scale.
+        layers are the identity, and the tail keeps its own weights where those given have the shapes for another
+        scale (FSRCNN's has the same for all).
         ArtefactError names the first weight that does not fit."""
         mine = self.state_dict()
         given = {name.split(".")[1] for name in weights if name.startswith("body.")}
-        tails = [{n: w.shape for n, w in each.items() if n.startswith("tail.")} for each in (weights, mine)]
-        anew = tails[0].keys() | tails[1].keys() if tails[0] != tails[1] else set()
+        tail = {name: weight.shape for name, weight in weights.items() if name.startswith("tail.")}
+        anew = self._tail(self.scale).keys() | tail.keys() if self._is_of_another_scale(tail) else set()
         for name in (*weights, *mine):
             layer = name.split(".")[1] if name.startswith("body.") else "0"
             if name in anew:
@@ -114,6 +114,16 @@ class Supernet(nn.Module):
             log.info("the tail begins anew: the weights to start from are of another scale")
         self.grow(len(given))
         self.load_state_dict({**self.state_dict(), **{name: weights[name] for name in weights.keys() - anew}})
+
+    def _tail(self, scale: int) -> dict[str, torch.Size]:
+        """Shapes of the weights of the tail for that scale."""
+        with torch.device("meta"):
+            weights = type(self)(scale, self.subnets).state_dict()
+        return {name: weight.shape for name, weight in weights.items() if name.startswith("tail.")}
+
+    def _is_of_another_scale(self, tail: dict[str, torch.Size]) -> bool:
+        """Whether a tail has the shapes for another scale and not those for this one."""
+        return tail != self._tail(self.scale) and any(tail == self._tail(scale) for scale in range(2, 9))
 
     def revive(self, x: Tensor, least: float) -> None:
         """Give new random weights to channels that are above zero on less than the share `least` of the pixels of `x`

@@ -1,6 +1,8 @@
 """The package as a whole: public names, imports, shipped artefacts, packaging and the README's commands."""
 
 import configparser
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 
 import arm_sr
 from arm_sr import Upscaler
+from arm_sr.cli import build_parser
 from arm_sr.imaging.resample import lr_bicubic
 from arm_sr.lut import EdgeTable
 from arm_sr.models import list_models, load_model
@@ -94,8 +97,41 @@ def test_every_package_is_in_the_wheel() -> None:
     assert there | {"arm_sr.data.checkpoints", "arm_sr.data.lut"} == listed
 
 
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "lut" / "README.md"]
+
+
+def documented_commands() -> list[list[str]]:
+    """The command lines of the documents, in words, without what follows a `#`."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    commands = [shlex.split(line, comments=True) for line in lines if "&&" not in line]
+    return [words for words in commands if words and words[0].startswith(("arm-sr", "tools/"))]
+
+
+def test_documented_commands_have_the_options_that_exist() -> None:
+    """As the parsers read them; scripts are asked for their help once."""
+    commands = documented_commands()
+    assert len(commands) > 25
+    helps: dict[str, str] = {}
+    for tool, *arguments in commands:
+        if tool == "arm-sr":
+            build_parser().parse_args(arguments)
+        elif tool.endswith(".py"):
+            subcommand = [word for word in arguments[:1] if tool == "tools/benchmark.py"]
+            call = " ".join([tool, *subcommand])
+            if call not in helps:
+                done = subprocess.run(
+                    [sys.executable, ROOT / tool, *subcommand, "--help"], check=True, capture_output=True, text=True
+                )
+                helps[call] = done.stdout
+            for word in arguments:
+                if word.startswith("-") and not word[1:2].isdigit():
+                    assert re.search(rf"(^|[ ,\[|]){re.escape(word)}\b", helps[call]), (call, word)
+
+
 def test_the_readme_names_only_what_exists() -> None:
-    """Every option, file and subcommand that its commands use."""
+    """Every file that its text and commands use."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "<!-- command: upscale -->" in text
     assert "<!-- command: test -->" in text

@@ -93,11 +93,11 @@ figures_prediction() {
     cat <<'TEXT'
 # Predicted time against real time
 
-Plans within shares of the largest sub-net's time, medians of three runs, in each of which every picture has a row less.
+Plans within shares of the largest sub-net's time, medians of seven runs, in each of which every picture has a row less.
 
 TEXT
     for engine in onnxruntime opencv; do
-        benchmark prediction --data "$data/val" --repeats 3 --backend "$engine"
+        benchmark prediction --data "$data/val" --repeats 7 --backend "$engine"
     done
 }
 

@@ -221,7 +221,8 @@ class Planner:
         tiles = merge(branch_map, grid, self.card.halo, table)
         areas = grid.areas.ravel()
         pixels = int(areas.sum())
-        interpolation = table.one_pass(0, pixels)
+        # Planning has its price, which is nearly all in the call; the pixels are interpolated only where some are needed.
+        interpolation = table.per_call[0] if branches.all() else table.one_pass(0, pixels)
         return Plan(
             model=self.card.name,
             model_sha256=self.card.sha256,
@@ -233,8 +234,8 @@ class Planner:
             kind=kind,
             requested=requested,
             objective=objective,
-            cost=tiles.cost(table) + interpolation,
-            cost_largest=table.one_pass(-1, pixels) + interpolation,
+            cost=tiles.cost(table) + float(interpolation),
+            cost_largest=table.one_pass(-1, pixels) + float(table.per_call[0]),
             unit=table.unit,
             macs=tiles.cost(self.macs),
             macs_largest=self.macs.one_pass(-1, pixels),

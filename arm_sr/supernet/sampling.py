@@ -24,7 +24,7 @@ class Sampling:
     """`single`: one sub-net a step; `sandwich`: largest, smallest and one between."""
     alpha: float = 2.0
     """Exponent of the MACs; 0 is uniform, 2 is ARM's code."""
-    floor: float = 0.1
+    floor: float = 0.2
     """Least probability of every sub-net."""
     distil: bool = False
     """With `sandwich`: the others learn from the largest one's output (in-place distillation)."""

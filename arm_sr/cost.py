@@ -15,9 +15,9 @@ from .models import BICUBIC, ModelCard
 class CostTable:
     """Cost of every branch on one device.
 
-    The interpolation branch is charged once for the whole picture, because that is how it runs. Where costs are measured
-    the planning is in its call, which every plan is charged; its pixels are charged where any patch is interpolated, and
-    when a budget is spent, always.
+    The interpolation branch is charged once for the whole picture, because that is how it runs. Where costs are
+    measured the planning is in its call, which every plan is charged; its pixels are charged where any patch is
+    interpolated, and always when a budget is spent.
     """
 
     unit: str

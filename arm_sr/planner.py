@@ -221,7 +221,7 @@ class Planner:
         tiles = merge(branch_map, grid, self.card.halo, table)
         areas = grid.areas.ravel()
         pixels = int(areas.sum())
-        # Planning has its price, which is nearly all in the call; the pixels are interpolated only where some are needed.
+        # Planning is nearly all in the call; pixels are interpolated only where some are needed.
         interpolation = table.per_call[0] if branches.all() else table.one_pass(0, pixels)
         return Plan(
             model=self.card.name,

@@ -142,14 +142,12 @@ def _interface(network: Network, layout: Layout | None, white: int | None) -> tu
     best: tuple[float, Interface, int] | None = None
     refused: ArtefactError | None = None
     for interface in (Interface(order, value) for order in layouts for value in whites):
-        height, width = _window(network.shape, interface.layout)
-        batch = max(1, network.shape[0])
+        height, width = (side or WINDOW for side in _sides(network.shape, interface.layout))
         lr = _pair(height, width, 1)[1]
         try:
-            sr = network.run(np.repeat(lr[None], batch, axis=0), interface)[0]
-            scale = _scale(network, lr, sr)
+            scale = _scale(network, lr, _upscaled(network, interface, lr, network.shape[0]))
             hr, lr = _pair(height, width, scale)
-            sr = network.run(np.repeat(lr[None], batch, axis=0), interface)[0]
+            sr = _upscaled(network, interface, lr, network.shape[0])
         except ArtefactError as error:
             refused = refused or error
             continue
@@ -180,20 +178,24 @@ def _scale(network: Network, lr: np.ndarray, sr: np.ndarray) -> int:
     return scale
 
 
-def _window(shape: tuple[int, ...], layout: Layout) -> tuple[int, int]:
-    """Height and width of a picture that the network takes."""
-    height, width = shape[2:] if layout == "nchw" else shape[1:3]
-    return height or WINDOW, width or WINDOW
+def _sides(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
+    """Height and width of the pictures that a network of this `shape` takes, 0 where they are free."""
+    return shape[2:] if layout == "nchw" else shape[1:3]
+
+
+def _upscaled(network: Network, interface: Interface, picture: np.ndarray, batch: int) -> np.ndarray:
+    """One picture, as often as the network wants in a `batch`, 0 where that is free; see `Network.run`."""
+    return network.run(np.stack([picture] * max(1, batch)), interface)[0]
 
 
 def _freed(network: Network, interface: Interface, scale: int, fixed: tuple[int, ...]) -> tuple[int, int, int]:
     """Make as much of the input's shape free as works; returns batch, height and width, 0 where they are."""
-    height, width = _window(fixed, interface.layout)
-    sides = fixed[2:] if interface.layout == "nchw" else fixed[1:3]
+    sides = _sides(fixed, interface.layout)
+    height, width = (side or WINDOW for side in sides)
     first = _pair(height, width, 1)[1]
     second = np.ascontiguousarray(first[::-1])
     other = np.ascontiguousarray(np.concatenate([first, second[: height // 3]])[:, : width - 3])
-    expected = network.run(np.stack([first] * max(1, fixed[0])), interface)[0]
+    expected = _upscaled(network, interface, first, fixed[0])
     model = network.model.SerializeToString()
     network.free()
     why = ""
@@ -201,7 +203,7 @@ def _freed(network: Network, interface: Interface, scale: int, fixed: tuple[int,
     for batch in (0, fixed[0] or 1):
         try:
             alike = network.run(np.stack([first] * batch or [first, second]), interface)[0]
-            enlarged = network.run(np.stack([other] * max(1, batch)), interface)[0]
+            enlarged = _upscaled(network, interface, other, batch)
             if alike.shape == expected.shape and np.abs(alike - expected).max() <= SAME:
                 if _scale(network, other, enlarged) == scale:
                     return batch, 0, 0
@@ -236,8 +238,8 @@ def _context(network: Network, interface: Interface, scale: int, shape: tuple[in
         if outsides:
             first[:down], first[:, :right] = outsides[0], outsides[0]
             second[height - down :], second[:, width - right :] = outsides[1], outsides[1]
-        batches = (np.stack([window] * max(1, shape[0])) for window in (first, second))
-        one, two = (np.clip(network.run(batch, interface)[0], 0, 255) for batch in batches)
+        results = (_upscaled(network, interface, window, shape[0]) for window in (first, second))
+        one, two = (np.clip(sr, 0, 255) for sr in results)
         difference = np.abs(one[scale * down :, scale * right :] - two[: len(rows), : len(columns)]).max(axis=2)
         at = [difference[away == distance] for distance in range(reach + 1)]
         farther = np.array([[values.max(), np.square(values).mean()] for values in at])[::-1]

@@ -130,22 +130,23 @@ class Network:
         Raises:
             ArtefactError: the engine refuses, and says why.
         """
-        x = batch if interface.layout == "nhwc" else batch.transpose(0, 3, 1, 2)
-        if self.type != TensorProto.UINT8:
-            x = (x.astype(np.float32) * (interface.white / 255)).astype(FLOATS[self.type])
-        (y,) = self._outputs(self.model, {self.source.name: np.ascontiguousarray(x)})
+        (y,) = self._outputs(self.model, batch, interface)
         if y.ndim != 4:
             raise self.error(f"puts out {y.ndim} axes, not a picture")
         y = y if interface.layout == "nhwc" else y.transpose(0, 2, 3, 1)
         return y.astype(np.float32) * (1 if y.dtype == np.uint8 else 255 / interface.white)
 
-    def _outputs(self, model: ModelProto, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def _outputs(self, model: ModelProto, batch: np.ndarray, interface: Interface) -> list[np.ndarray]:
+        """What `model`, this network or one with further outputs, puts out for uint8 RGB (N, H, W, 3)."""
+        x = batch if interface.layout == "nhwc" else batch.transpose(0, 3, 1, 2)
+        if self.type != TensorProto.UINT8:
+            x = (x.astype(np.float32) * (interface.white / 255)).astype(FLOATS[self.type])
         options = session_options(allowed_threads())
         options.log_severity_level = 4  # a shape that does not fit is an answer here
         try:
             data, providers = model.SerializeToString(), ["CPUExecutionProvider"]
             session = onnxruntime.InferenceSession(data, options, providers=providers)
-            results: list[np.ndarray] = session.run(None, feed)
+            results: list[np.ndarray] = session.run(None, {self.source.name: np.ascontiguousarray(x)})
         except Exception as error:  # the engine's exceptions have no common base
             raise self.error(f"onnxruntime cannot run it ({_first_line(error)})") from error
         return results
@@ -162,10 +163,7 @@ class Network:
         for number, name in enumerate(names):
             model.graph.node.append(helper.make_node("Shape", [name], [f"shape/{number}"]))
             model.graph.output.append(helper.make_empty_tensor_value_info(f"shape/{number}"))
-        x = batch if interface.layout == "nhwc" else batch.transpose(0, 3, 1, 2)
-        if self.type != TensorProto.UINT8:
-            x = x.astype(FLOATS[self.type])
-        results = self._outputs(model, {self.source.name: np.ascontiguousarray(x)})
+        results = self._outputs(model, batch, interface)
         shapes = {name: tuple(int(side) for side in shape) for name, shape in zip(names, results, strict=True)}
         macs = activations = width = 0
         for node in layers:

@@ -1,18 +1,42 @@
-"""What several tests need: a model card in memory, and Hypothesis strategies for grids, branch maps and costs."""
+"""What several tests need: a user's call, a table, a model card in memory, and Hypothesis strategies for grids, branch
+maps and costs."""
 
+import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from arm_sr.backends import Backend
 from arm_sr.cost import CostTable
+from arm_sr.evaluation.pairs import Pair
+from arm_sr.evaluation.table import build_table, measure_patches
+from arm_sr.lut import EdgeTable
 from arm_sr.models import ModelCard, SubNet
 from arm_sr.patches import Grid
 
+ROOT = Path(__file__).parents[1]
 BRANCHES = ("bicubic", "w16", "w32", "w64")
 few = settings(max_examples=30, deadline=None)
 """Enough examples to find a slip, few enough to run at every change."""
+
+
+def run_python(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    """Python on a script or module in the clone's folder, as a user calls it."""
+    command, one_thread = [sys.executable, *map(str, arguments)], os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=120, env=one_thread)
+
+
+def table_with_gains(card: ModelCard, backend: Backend, pair: Pair) -> EdgeTable:
+    """The measured table of an untrained model, which is worse than interpolation, as if its branches were better."""
+    samples = measure_patches(card, backend, [pair], 16, 8, ["laplacian4-energy"])
+    table = build_table(card, samples, score="laplacian4-energy", patch=16, bins=8, equal_width=False, data=pair.name)
+    gain = np.array([1.0, 0.8, 0.7])[: len(card.branches)]
+    return dataclasses.replace(table, mse=table.mse[:, :1] * gain, psnr=table.psnr[:, :1] - 10 * np.log10(gain))
 
 
 def make_card(folder: Path = Path("nowhere"), name: str = "toy-x4", weights: str = "0") -> ModelCard:

@@ -1,10 +1,6 @@
 """ONNX networks of others as branches: every form that is accepted, and those that are refused."""
 
-import dataclasses
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from strategies import ROOT, run_python, table_with_gains
 from torch import Tensor, nn
 
 from arm_sr.adopt import adopt
@@ -23,11 +20,8 @@ from arm_sr.backends import open_backend, usable_backends
 from arm_sr.calibration import calibrate
 from arm_sr.errors import ArtefactError, BackendError, UsageError
 from arm_sr.evaluation.pairs import Pair
-from arm_sr.evaluation.table import build_table, measure_patches
 from arm_sr.imaging.resample import lr_bicubic
 from arm_sr.models import ModelCard, load_model
-
-ROOT = Path(__file__).parents[1]
 
 
 class Residual(nn.Module):
@@ -118,12 +112,7 @@ def assert_routed(card: ModelCard, photo: np.ndarray) -> None:
     """A table of the model is measured, and pictures within budgets cost what was planned."""
     pair = Pair("photo", photo[:256], lr_bicubic(photo[:256], 2))
     backend = open_backend("onnxruntime", card)
-    samples = measure_patches(card, backend, [pair], 16, 8, ["laplacian4-energy"])
-    table = build_table(card, samples, score="laplacian4-energy", patch=16, bins=8, equal_width=False, data="photo")
-    # Untrained networks are worse than interpolation; this table says that they are better where there is detail.
-    gain = np.array([1.0, 0.8, 0.7])[: len(card.branches)]
-    better = dataclasses.replace(table, mse=table.mse[:, :1] * gain, psnr=table.psnr[:, :1] - 10 * np.log10(gain))
-    better.save(card.folder / "lut.json")
+    table_with_gains(card, backend, pair).save(card.folder / "lut.json")
     upscaler = Upscaler(card.folder, backend=backend)
     for budget in ("20%", "50%", "80%"):
         result = upscaler.upscale(pair.lr, budget)
@@ -298,34 +287,28 @@ def test_what_is_found_can_be_overridden(tmp_path):
         adopt([file], tmp_path / "other", layout="nhwc")
 
 
-def tool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run Python on a script as a user does."""
-    command, one_thread = [sys.executable, *map(str, arguments)], os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=120, env=one_thread)
-
-
 def test_the_example_of_the_docs_is_adopted_tabled_and_routed(tmp_path, photo):
     """From the command line, from the text of docs/adopt.md."""
     text = (ROOT / "docs" / "adopt.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (tmp_path / "example.py").write_text(example.replace('"mine.onnx"', repr(str(tmp_path / "mine.onnx"))))
-    done = tool(tmp_path / "example.py")
+    done = run_python(tmp_path / "example.py")
     assert done.returncode == 0, done.stderr
-    done = tool("tools/adopt_onnx.py", tmp_path / "mine.onnx", "-o", tmp_path / "model")
+    done = run_python("tools/adopt_onnx.py", tmp_path / "mine.onnx", "-o", tmp_path / "model")
     assert done.returncode == 0, done.stderr
     assert "x4, nchw 0..1, any size" in done.stderr
     (tmp_path / "photos").mkdir()
     Image.fromarray(photo).save(tmp_path / "photos" / "a.png")
-    done = tool(
+    done = run_python(
         "tools/build_lut.py", "-m", tmp_path / "model", "--data", tmp_path / "photos", "--all-files", "--bins", "4"
     )
     assert done.returncode == 0, done.stderr
     Image.fromarray(photo[:100, :120]).save(tmp_path / "small.png")
     arguments = (tmp_path / "small.png", "-m", tmp_path / "model", "-b", "60%", "-o", tmp_path / "l.png")
-    done = tool("-m", "arm_sr", "upscale", *arguments)
+    done = run_python("-m", "arm_sr", "upscale", *arguments)
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "l.png") as large:
         assert large.size == (480, 400)
     assert load_model(str(tmp_path / "model")).backbone == "onnx"
-    done = tool("tools/adopt_onnx.py", tmp_path / "example.py", "-o", tmp_path / "other")
+    done = run_python("tools/adopt_onnx.py", tmp_path / "example.py", "-o", tmp_path / "other")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)

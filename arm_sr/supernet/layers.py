@@ -83,6 +83,12 @@ def _whole(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor, out_channels: int |
     return x.shape[1] == layer.in_channels and out_channels in (None, layer.out_channels)
 
 
+def make_identity(conv: nn.Module) -> None:
+    """Let `conv`, a convolution, hand its input on unchanged."""
+    nn.init.dirac_(conv.get_parameter("weight"))
+    nn.init.zeros_(conv.get_parameter("bias"))
+
+
 def leading(tensor: Tensor, shape: torch.Size) -> Tensor:
     """A copy of the leading part of `tensor` that has `shape`: how narrow weights lie in wide ones."""
     return tensor[tuple(slice(size) for size in shape)].clone(memory_format=torch.contiguous_format)

@@ -1,9 +1,6 @@
 """State files with the names and shapes of the reference repository's ARM, made here."""
 
-import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from strategies import run_python
 from torch import Tensor
 
 from arm_sr.api import Upscaler
@@ -21,7 +19,6 @@ from arm_sr.models import load_model
 from arm_sr.supernet.arm_weights import read_state, supernet_of
 
 State = dict[str, Tensor]
-ROOT = Path(__file__).parents[2]
 
 
 def layer(state: State, name: str, *shape: int, bias: int | None = None) -> None:
@@ -168,19 +165,12 @@ def test_a_sub_net_gives_the_picture_of_the_reference(name):
             assert (net(x, width) - expected).abs().max() < 1e-5 * max(1, expected.abs().max())
 
 
-def tool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a script of tools/ as a user does."""
-    command = [sys.executable, *map(str, arguments)]
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=120, env=one_thread)
-
-
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_a_file_is_imported_tabled_and_routed(prefix, tmp_path, photo):
     """From the command line, as the tool's help says; `module.` is what DataParallel puts before the names."""
     state = {prefix + name: tensor for name, tensor in fsrcnn().items()}
     torch.save(state, tmp_path / "latest.pth")
-    done = tool("tools/import_arm.py", tmp_path / "latest.pth", "-o", tmp_path / "arm-fsrcnn")
+    done = run_python("tools/import_arm.py", tmp_path / "latest.pth", "-o", tmp_path / "arm-fsrcnn")
     assert done.returncode == 0, done.stderr
     card = load_model(str(tmp_path / "arm-fsrcnn"))
     assert ("arm-fsrcnn", "fsrcnn", 4) == (card.name, card.backbone, card.scale)
@@ -191,11 +181,11 @@ def test_a_file_is_imported_tabled_and_routed(prefix, tmp_path, photo):
     (tmp_path / "photos").mkdir()
     Image.fromarray(photo).save(tmp_path / "photos" / "a.png")
     arguments = ("-m", card.folder, "--data", tmp_path / "photos", "--all-files", "--bins", "4")
-    done = tool("tools/build_lut.py", *arguments)
+    done = run_python("tools/build_lut.py", *arguments)
     assert done.returncode == 0, done.stderr
     Image.fromarray(photo[:100, :120]).save(tmp_path / "small.png")
     arguments = (tmp_path / "small.png", "-m", card.folder, "-b", "40%", "-o", tmp_path / "large.png")
-    done = tool("-m", "arm_sr", "upscale", *arguments)
+    done = run_python("-m", "arm_sr", "upscale", *arguments)
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "large.png") as large:
         assert large.size == (480, 400)
@@ -283,7 +273,7 @@ def test_files_that_are_no_weights_are_refused_in_one_sentence(tmp_path):
         with pytest.raises(ArtefactError, match=str(file)):
             read_state(file)
     file.write_bytes(b"\x89PNG\r\n" + bytes(100))
-    done = tool("tools/import_arm.py", file, "-o", tmp_path / "out")
+    done = run_python("tools/import_arm.py", file, "-o", tmp_path / "out")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert f"import_arm.py: error: {file}: not a PyTorch state file" in done.stderr
     assert not touched.exists()

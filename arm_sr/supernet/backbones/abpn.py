@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers import USConv2d
+from ..layers import USConv2d, make_identity
 from .base import Supernet, register
 
 
@@ -43,8 +43,7 @@ class AbpnNone(Supernet):
     def grow(self, depth: int) -> None:
         """See `Supernet.grow`; ReLU lets the identity through."""
         for conv in self.body[depth:]:
-            nn.init.dirac_(conv.get_parameter("weight"))
-            nn.init.zeros_(conv.get_parameter("bias"))
+            make_identity(conv)
 
 
 @register("abpn")

@@ -95,8 +95,7 @@ class Supernet(nn.Module):
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Take over the weights of a net of the same width that may be less deep or of another scale; further body
         layers are the identity, and the tail keeps its own weights where those given have the shapes for another
-        scale (FSRCNN's has the same for all).
-        ArtefactError names the first weight that does not fit."""
+        scale (FSRCNN's has the same for all). ArtefactError names the first weight that does not fit."""
         mine = self.state_dict()
         given = {name.split(".")[1] for name in weights if name.startswith("body.")}
         tail = {name: weight.shape for name, weight in weights.items() if name.startswith("tail.")}

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..layers import USConv2d
+from ..layers import USConv2d, make_identity
 from .base import Supernet, register
 
 
@@ -52,5 +52,4 @@ class EspcnRelu(Espcn):
     def grow(self, depth: int) -> None:
         """See `Supernet.grow`; the first layer halves the channels and is never new."""
         for conv in self.body[max(depth, 1) :]:
-            nn.init.dirac_(conv.get_parameter("weight"))
-            nn.init.zeros_(conv.get_parameter("bias"))
+            make_identity(conv)

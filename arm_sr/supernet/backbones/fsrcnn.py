@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from ..layers import USConv2d, USConvTranspose2d, USPReLU
+from ..layers import USConv2d, USConvTranspose2d, USPReLU, make_identity
 from .base import Supernet, register
 
 SHRUNK = 12
@@ -64,6 +64,5 @@ class Fsrcnn(Supernet):
         """See `Supernet.grow`; a slope of 1 lets everything through."""
         for mapping in self.body[depth:]:
             assert isinstance(mapping, nn.Sequential)
-            nn.init.dirac_(mapping[0].get_parameter("weight"))
-            nn.init.zeros_(mapping[0].get_parameter("bias"))
+            make_identity(mapping[0])
             nn.init.ones_(mapping[1].get_parameter("weight"))

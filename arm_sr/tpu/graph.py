@@ -1,9 +1,9 @@
 """Networks as the TPU's compiler likes them: static shapes, 8-bit levels in and out, few kinds of operators.
 
-Input `lr` and output `sr` are RGB in 0..255, float32, (1, 3, H, W) and (1, 3, scale * H, scale * W), the output clipped and
-not rounded. The division by 255 is in the first convolution and its opposite in the last one. The anchor is repeated
-by Slice and Concat, added, arranged and clipped by nodes of their own: a 1x1 convolution instead, or a clip fused into
-what is before, is computed wrongly in INT8 on some chips.
+Input `lr` and output `sr` are RGB in 0..255, float32, (1, 3, H, W) and (1, 3, scale * H, scale * W), the output clipped
+and not rounded. The division by 255 is in the first convolution and its opposite in the last one. The anchor is
+repeated by Slice and Concat, added, arranged and clipped by nodes of their own: a 1x1 convolution instead, or a clip
+fused into what is before, is computed wrongly in INT8 on some chips.
 """
 
 import numpy as np
@@ -40,8 +40,8 @@ def subnet_graph(net: Supernet, tile: tuple[int, int]) -> ModelProto:
             weight /= 255
         if name == "tail":
             # Channels by colour and then by sub-pixel, as PixelShuffle takes them.
-            weight, bias = (255 * values.reshape(net.scale**2, 3, *values.shape[1:]).swapaxes(0, 1).reshape(values.shape)
-                            for values in (weight, bias))  # fmt: skip
+            order = np.arange(3 * net.scale**2).reshape(net.scale**2, 3).T.ravel()
+            weight, bias = 255 * weight[order], 255 * bias[order]
         weights |= {f"{name}.weight": weight, f"{name}.bias": bias}
         inputs = [last, f"{name}.weight", f"{name}.bias"]
         nodes.append(helper.make_node("Conv", inputs, [name], name, kernel_shape=[3, 3], pads=[1, 1, 1, 1]))
@@ -81,7 +81,7 @@ def bicubic_graph(scale: int, tile: tuple[int, int]) -> ModelProto:
 
 
 def cubic(distance: np.ndarray) -> np.ndarray:
-    """Weight of a pixel at that distance: Keys, "Cubic convolution interpolation for digital image processing", 1981."""
+    """Weight of a pixel at that distance: Keys, "Cubic convolution interpolation", 1981."""
     x = np.abs(distance)
     near = (A + 2) * x**3 - (A + 3) * x**2 + 1
     far = A * (x**3 - 5 * x**2 + 8 * x - 4)

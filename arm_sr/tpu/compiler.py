@@ -53,15 +53,14 @@ def find_python() -> Path:
 def set_up(folder: Path) -> "Compiler":
     """Make the environment in `folder` (2 GB) from the pinned requirements; an existing one is completed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    pip = str(folder / "bin" / "pip")
     for command in (
-        [find_python(), "-m", "venv", folder],
-        [folder / "bin" / "pip", "install", "--quiet", "--no-deps", "-r", REQUIREMENTS],
+        [str(find_python()), "-m", "venv", str(folder)],
+        [pip, "install", "--quiet", "--no-deps", "-r", str(REQUIREMENTS)],
     ):
-        # pip's own settings for the other Python, a constraint for instance, would be followed here too.
         done = subprocess.run(command, check=False, stdout=sys.stderr)
         if done.returncode:
-            text = " ".join(str(part) for part in command)
-            raise CompileError(f"'{text}' failed with status {done.returncode}; its message is above")
+            raise CompileError(f"'{' '.join(command)}' failed with status {done.returncode}; its message is above")
     return Compiler(folder)
 
 
@@ -162,22 +161,15 @@ def named_nodes(text: str, model: Path) -> list[str]:
 
     The compiler calls what it made of a node OUTPUT_OPERATOR.
     """
-    graph = onnx.load(model, load_external_data=False).graph
+    nodes = onnx.load(model, load_external_data=False).graph.node
     # The last line that names any: before it are those that went well.
-    for line in reversed(text.splitlines()):
-        if not MESSAGES.search(line):
-            continue
-        found = [
-            f"{node.op_type} '{node.name}' ({', '.join(node.output)})"
-            for node in graph.node
-            if any(re.search(rf"(?<![\w.]){re.escape(output)}(_{node.op_type})?(?![\w.])", line) for output in node.output)
-            or (node.name and f"'{node.name}'" in line)
-        ]
-        found = found or [
-            f"{node.op_type} '{node.name}' ({', '.join(node.output)})"
-            for node in graph.node
-            if re.search(rf"['\"]{node.op_type}['\"]", line)
-        ]
-        if found:
-            return found
+    for line in filter(MESSAGES.search, reversed(text.splitlines())):
+        named = [node for node in nodes if any(_names(output, node.op_type, line) for output in node.output)]
+        named = named or [node for node in nodes if re.search(rf"['\"]{node.op_type}['\"]", line)]
+        if named:
+            return [f"{node.op_type} '{node.name}' ({', '.join(node.output)})" for node in named]
     return []
+
+
+def _names(output: str, operator: str, line: str) -> bool:
+    return re.search(rf"(?<![\w.]){re.escape(output)}(_{operator})?(?![\w.])", line) is not None

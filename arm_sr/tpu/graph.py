@@ -13,6 +13,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from ..errors import ModelError
 from ..supernet.backbones import Supernet
 from ..supernet.backbones.plain import Plain
+from ..supernet.layers import USConv2d
 
 OPSET = 13
 """Of ONNX; the compiler's own version of it knows no later one in all operators."""
@@ -30,7 +31,7 @@ def subnet_graph(net: Supernet, tile: tuple[int, int]) -> ModelProto:
     """
     if not isinstance(net, Plain):
         raise ModelError(f"a {type(net).__name__} cannot be compiled for a TPU, only the backbone plain")
-    layers = [("head", net.head), *((f"body.{i}", conv) for i, conv in enumerate(net.body)), ("tail", net.tail)]
+    layers = [("head", net.head), *((f"body.{i}", conv) for i, conv in enumerate(_body(net))), ("tail", net.tail)]
     nodes: list[NodeProto] = []
     weights: dict[str, np.ndarray] = {}
     last = "lr"
@@ -58,6 +59,10 @@ def subnet_graph(net: Supernet, tile: tuple[int, int]) -> ModelProto:
     nodes.append(helper.make_node("Concat", repeated, ["anchor"], "anchor", axis=1))
     nodes.append(helper.make_node("Add", ["tail", "anchor"], ["sub_pixels"], "sub_pixels"))
     return _model("sub_pixels", nodes, weights, net.scale, tile)
+
+
+def _body(net: Plain) -> list[USConv2d]:
+    return [conv for conv in net.body if isinstance(conv, USConv2d)]
 
 
 def bicubic_graph(scale: int, tile: tuple[int, int]) -> ModelProto:

@@ -1,0 +1,147 @@
+"""A folder of bmodels of a model: compiled, checked, put together and described by `bmodels.json`."""
+
+import logging
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..atomic import write_bytes
+from ..bmodels import Bmodels, Net
+from ..models import ModelCard, digest
+from .chips import CHIPS
+from .compiler import Compiler
+from .compiling import VARIANTS, Compilation, Compiled, Target
+from .gate import Accuracy
+from .profile import profile_page
+
+log = logging.getLogger(__name__)
+
+MOST_LOST = 0.05
+"""dB that the faster of two variants may lose."""
+STEPS = "steps"
+"""Folder with every step of the compilation."""
+
+Check = Callable[[Compiled, bool], Accuracy]
+"""Compares a net with the network in floats, on all crops or, where the flag says so, on one."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A net with what was measured of it."""
+
+    compiled: Compiled
+    accuracy: Accuracy
+
+
+def build(compiler: Compiler, compilation: Compilation, check: Check, card: ModelCard, branches: Sequence[str],
+          chips: Sequence[str], precisions: Sequence[str], tiles: Sequence[tuple[int, int]],
+          out: Path) -> list[Built]:  # fmt: skip
+    """Make `out` with bmodels, `bmodels.json`, a cost table for each chip and precision, and `profile.html`.
+
+    Args:
+        compiler, compilation, check: tools.
+        card: the model.
+        branches: of it.
+        chips: names.
+        precisions: those of them that a chip has are made for it.
+        tiles: heights and widths in LR pixels; accuracy is measured on all crops for the first, on one for the others.
+        out: the folder.
+
+    Returns:
+        What was made, by chip, precision, tile and branch.
+    """
+    pairs = [(chip, precision) for chip in chips for precision in CHIPS[chip].precisions if precision in precisions]
+    targets = [Target(chip, precision, branch, tile, variant)
+               for chip, precision in pairs for tile in tiles for branch in branches
+               for variant in (VARIANTS if precision == "INT8" else ("",))]  # fmt: skip
+    compiled = {made.target: made for made in compilation.compile(targets)}
+    built: list[Built] = []
+    with tqdm(total=len(targets), desc="checking", unit="net", disable=None) as bar:
+        for chip, precision in pairs:
+            chosen: dict[str, str] = {}
+            for tile in tiles:
+                for branch in branches:
+                    mine = [made for target, made in compiled.items()
+                            if (target.chip, target.precision, target.tile, target.branch)
+                            == (chip, precision, tile, branch) and target.variant in (chosen.get(branch), "", *(
+                                () if branch in chosen else VARIANTS))]  # fmt: skip
+                    checked = []
+                    for made in mine:
+                        checked.append(Built(made, check(made, tile != tiles[0])))
+                        bar.update()
+                    best = choose(checked)
+                    chosen[branch] = best.compiled.target.variant
+                    built.append(best)
+    write_folder(compiler, card, built, out)
+    return built
+
+
+def choose(variants: Sequence[Built]) -> Built:
+    """The fastest variant that loses at most `MOST_LOST`; the most accurate where none does."""
+    good = [built for built in variants if built.accuracy.loss_db <= MOST_LOST]
+    if good:
+        return min(good, key=lambda built: built.compiled.profile.cycles)
+    return min(variants, key=lambda built: built.accuracy.loss_db)
+
+
+def write_folder(compiler: Compiler, card: ModelCard, built: Sequence[Built], out: Path) -> None:
+    """Bmodels, manifest, cost tables and the page of profiles; the manifest last."""
+    groups: dict[tuple[str, str], list[Built]] = defaultdict(list)
+    for one in built:
+        groups[one.compiled.target.chip, one.compiled.target.precision].append(one)
+    nets: list[Net] = []
+    for (chip, precision), mine in groups.items():
+        files = _files(compiler, chip, precision, mine, out)
+        for one, file in zip(mine, files, strict=True):
+            target, profile, accuracy = one.compiled.target, one.compiled.profile, one.accuracy
+            nets.append(Net(chip, precision, target.branch, target.tile, target.net, file.name,
+                            digest(file.read_bytes()), profile.cycles, profile.ms, accuracy.max_levels,
+                            round(accuracy.mean_levels, 4), round(accuracy.loss_db, 4), accuracy.crops))  # fmt: skip
+    bmodels = Bmodels(card.name, card.sha256, card.scale, compiler.version, str(compiler.libraries), tuple(nets), out)
+    for (chip, precision), mine in groups.items():
+        bmodels.cost_table(card, chip, precision).save(out / f"cost_{chip}_{precision}.json")
+        columns = [(one.compiled.target.net, one.compiled.profile) for one in mine]
+        page = profile_page(f"{card.name}, {chip} {precision}, {compiler.version}", columns)
+        write_bytes(out / f"profile_{chip}_{precision}.html", page.encode())
+    bmodels.save()
+
+
+def _files(compiler: Compiler, chip: str, precision: str, built: Sequence[Built], out: Path) -> list[Path]:
+    """The bmodel of every net, in `out`: one for all where the chip allows that."""
+    sources = [one.compiled.bmodel for one in built]
+    if not CHIPS[chip].combines:
+        files = [out / f"{chip}_{precision}_{one.compiled.target.net}.bmodel" for one in built]
+        for source, file in zip(sources, files, strict=True):
+            write_bytes(file, source.read_bytes())
+        return files
+    file = out / f"{chip}_{precision}.bmodel"
+    folder = out / STEPS / f"{chip}_{precision}"
+    folder.mkdir(parents=True, exist_ok=True)
+    compiler.run("model_tool", ["--combine", *(source.resolve() for source in sources), "-o", file.name], folder)
+    write_bytes(file, (folder / file.name).read_bytes())
+    shutil.rmtree(folder)
+    return [file] * len(built)
+
+
+def report(built: Sequence[Built]) -> str:
+    """A table in Markdown."""
+    lines = [
+        "| chip | precision | net | tile | cycles | ms | bytes | input and tail | largest error, levels | mean | loses, dB "
+        "| crops |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for one in built:
+        target, profile, accuracy = one.compiled.target, one.compiled.profile, one.accuracy
+        size = one.compiled.bmodel.stat().st_size
+        lines.append(
+            f"| {target.chip} | {target.precision} | {target.branch} | {target.tile[0]}x{target.tile[1]} "
+            f"| {profile.cycles:,} | {profile.ms:.3f} | {size:,} | {target.variant or 'floats'} "
+            f"| {accuracy.max_levels} | {accuracy.mean_levels:.3f} | {accuracy.loss_db:.3f} | {accuracy.crops} |"
+        )
+    return "\n".join(lines)
+
+

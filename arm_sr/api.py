@@ -20,8 +20,8 @@ from .cost import CostTable
 from .errors import ArtefactError, ModelError, UsageError
 from .lut import EdgeTable
 from .models import list_models, load_model
-from .patches import Grid
-from .planner import PATCH, Planner, checked_objective
+from .patches import PATCH, Grid
+from .planner import Planner, checked_objective
 from .report import heat_map, statistics
 from .scheduler import Budget, Plan
 from .scheduler.budget import parse_deadline
@@ -64,6 +64,8 @@ class Upscaler:
             the model's sub-nets, which several upscalers may share.
         precision: arithmetic, `fp32` or `bf16` (default: fp32, of `auto` what it takes); `auto` then takes the fastest
             engine that has it, whatever that loses.
+        bmodels: folder with the sub-nets that were compiled for a TPU, for the backend `sophon:CHIP[:PRECISION]`. `%`
+            is then a share of its time, as measured there or else as the compiler models it.
         lut: edge-to-PSNR table to use instead of the model's own.
         cost: cost table, or a file with one (JSON), to use instead of MACs; `%` is then a share of what a picture
             costs by it with the largest sub-net everywhere, interpolation and planning included.
@@ -74,16 +76,19 @@ class Upscaler:
     """
 
     def __init__(self, model: str | Path = DEFAULT_MODEL, *, backend: str | Backend = AUTO,
-                 precision: str | None = None, lut: str | Path | None = None,
+                 precision: str | None = None, bmodels: str | Path | None = None, lut: str | Path | None = None,
                  cost: str | Path | CostTable | None = None,
                  progress: Callable[[int], None] | None = None) -> None:  # fmt: skip
         self.card = load_model(str(model))
         if not isinstance(backend, str):
-            if precision is not None:
-                raise UsageError("an open engine has its precision; leave precision out")
+            if precision is not None or bmodels is not None:
+                raise UsageError("an open engine has its precision and sub-nets; leave precision and bmodels out")
             if backend.model_sha256 != self.card.sha256:
                 raise UsageError(f"the open engine has the sub-nets of another model than '{self.card.name}'")
-        self.backend = open_engine(backend, self.card, precision) if isinstance(backend, str) else backend
+        if isinstance(backend, str):
+            folder = None if bmodels is None else Path(bmodels)
+            backend = open_engine(backend, self.card, precision, folder)
+        self.backend = backend
         given_cost = CostTable.load(Path(cost), self.card) if isinstance(cost, str | Path) else cost
         if given_cost is not None and given_cost.branches != self.card.branches:
             named = ", ".join(given_cost.branches)

@@ -6,19 +6,18 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
-import scipy.optimize
 from tqdm import tqdm
 
 from .atomic import write_bytes
 from .backends import BACKENDS, EXACT, PRECISIONS, Backend, open_backend, usable_backends
 from .backends.threads import allowed_threads
-from .cost import CostTable
-from .errors import ArtefactError, BackendError
+from .cost import CostTable, fit_cost
+from .errors import ArtefactError, BackendError, UsageError
 from .models import ModelCard, digest
 from .stitch import interpolate
 
@@ -107,17 +106,6 @@ def _planning(card: ModelCard, backend: Backend) -> Callable[[np.ndarray], objec
     return lambda picture: planner.plan(picture, SHARE, None, None, None)
 
 
-def fit_cost(sizes: Sequence[tuple[int, float]], ms: Sequence[float]) -> tuple[float, float]:
-    """Cost of a tile and of an LR pixel, both 0 or more, with the least squared relative error.
-
-    Args:
-        sizes: number of tiles and of their LR pixels.
-        ms: what they took together.
-    """
-    per_call, per_pixel = scipy.optimize.nnls(np.array(sizes) / np.array(ms)[:, None], np.ones(len(sizes)))[0]
-    return float(per_call), float(per_pixel)
-
-
 def cached(card: ModelCard, backend: Backend) -> CostTable | None:
     """The cached costs of this machine, model and engine, or None; a damaged file is named in the log."""
     path = cache_path(card, backend)
@@ -135,7 +123,9 @@ def cached_or_measured(card: ModelCard, backend: Backend) -> CostTable:
 
 
 def calibrate(card: ModelCard, backend: Backend) -> CostTable:
-    """Measure now and replace the cached costs."""
+    """Measure now and replace the cached costs; UsageError where time means nothing."""
+    if backend.simulated:
+        raise UsageError(f"the time that a simulator takes is not that of a {backend.name}; measure on the device")
     log.info("measuring the branches of %s with %s on this machine", card.name, backend.name)
     table = measure(card, backend)
     _keep(cache_path(card, backend), table.save)
@@ -181,10 +171,10 @@ def fastest(card: ModelCard, precision: str | None = None) -> tuple[str, str]:
     return next((name for name in BACKENDS if precision in PRECISIONS[name]), BACKENDS[0]), precision
 
 
-def open_engine(name: str, card: ModelCard, precision: str | None = None) -> Backend:
+def open_engine(name: str, card: ModelCard, precision: str | None = None, bmodels: Path | None = None) -> Backend:
     """As `open_backend`; `auto` is what `fastest` names, or with a warning the default engine when that is gone."""
-    if name != AUTO:
-        return open_backend(name, card, precision)
+    if name != AUTO or bmodels is not None:
+        return open_backend(name, card, precision, bmodels=bmodels)
     name, own = fastest(card, precision)
     try:
         return open_backend(name, card, own)

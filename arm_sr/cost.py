@@ -1,10 +1,12 @@
 """What a branch costs: a fixed part for each call and a part for each LR pixel."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy.optimize
 
 from .atomic import write_bytes
 from .errors import ArtefactError
@@ -76,3 +78,14 @@ class CostTable:
             raise ArtefactError(f"{path}: field {error} is missing") from error
         except (ValueError, TypeError, AttributeError, OverflowError) as error:
             raise ArtefactError(f"{path}: not a cost table of model '{card.name}' ({error})") from error
+
+
+def fit_cost(sizes: Sequence[tuple[int, float]], ms: Sequence[float]) -> tuple[float, float]:
+    """Cost of a tile and of an LR pixel, both 0 or more, with the least squared relative error.
+
+    Args:
+        sizes: number of tiles and of their LR pixels.
+        ms: what they took together.
+    """
+    per_call, per_pixel = scipy.optimize.nnls(np.array(sizes) / np.array(ms)[:, None], np.ones(len(sizes)))[0]
+    return float(per_call), float(per_pixel)

@@ -5,6 +5,9 @@ from functools import cached_property
 
 import numpy as np
 
+PATCH = 32
+"""Side of a patch in LR pixels where no table is asked."""
+
 
 @dataclass(frozen=True)
 class Grid:

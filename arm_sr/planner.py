@@ -12,7 +12,7 @@ from .edges import patch_scores
 from .errors import ArtefactError, UsageError
 from .lut import EdgeTable, table_path
 from .models import ModelCard
-from .patches import Grid
+from .patches import PATCH, Grid
 from .scheduler import Budget, Plan
 from .scheduler.policy import eta_rule, parse_eta
 from .scheduler.solver import Upgrades, join_isolated, or_everywhere, rank_upgrades, solve, total_error, trade_off
@@ -20,8 +20,6 @@ from .scheduler.tiles import merge, merged_cost
 
 OBJECTIVES = ("mse", "psnr")
 """`mse`: least total squared error; `psnr`: ARM's, the best mean of the PSNRs of the patches."""
-PATCH = 32
-"""Side of a patch in LR pixels where no table is asked."""
 
 NEIGHBOURHOOD = np.array([[1, 2, 1], [2, 8, 2], [1, 2, 1]]) / 20
 """Weights of a patch and those around it in what is expected of it."""
@@ -74,7 +72,10 @@ class Planner:
 
     @property
     def share_cost(self) -> CostTable:
-        """The costs that `%` and eta count: the given ones, else MACs."""
+        """The costs that `%` and eta count: the given ones, on a TPU milliseconds, measured or else as its compiler
+        models them, and MACs otherwise."""
+        if self._given_cost is None and (modelled := self._backend.modelled_cost) is not None:
+            return self._measured or self._cached_cost or modelled
         return self._given_cost or self.macs
 
     @property
@@ -95,7 +96,8 @@ class Planner:
         if limit.kind == "macs":
             return self.macs
         if self._given_cost is None:
-            return self.measured_cost
+            # What a simulator takes would be a plan for no machine.
+            return (self._backend.modelled_cost if self._backend.simulated else None) or self.measured_cost
         if self._given_cost.unit != "ms":
             raise UsageError(f"a budget of {limit.text} needs a cost table in ms, the given one is in MACs")
         return self._given_cost
@@ -221,6 +223,8 @@ class Planner:
         tiles = merge(branch_map, grid, self.card.halo, table)
         areas = grid.areas.ravel()
         pixels = int(areas.sum())
+        if not note and table is self._backend.modelled_cost:
+            note = f"costs {table.source}"
         # Planning is nearly all in the call; pixels are interpolated only where some are needed.
         interpolation = table.per_call[0] if branches.all() else table.one_pass(0, pixels)
         return Plan(

@@ -6,6 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+from ..cost import CostTable
+
 Tile = tuple[str, np.ndarray]
 """The name of a sub-net and what it is to upscale: uint8 RGB, (H, W, 3)."""
 
@@ -23,6 +25,11 @@ class Backend(Protocol):
     """What it computes on: `2 threads`, or the name of a GPU; measured costs depend on it too."""
     model_sha256: str
     """`ModelCard.sha256` of the model whose sub-nets it has."""
+
+    modelled_cost: CostTable | None = None
+    """What its compiler says that every branch costs; None where costs can only be measured."""
+    simulated: bool = False
+    """Whether it stands for a device, so that the time it takes means nothing."""
 
     def load(self, branch: str) -> None:
         """Make the sub-net called `branch` ready, so that `run` does not pay for it."""

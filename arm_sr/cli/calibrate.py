@@ -25,13 +25,13 @@ def run(args: argparse.Namespace) -> int:
     from ..models import load_model
 
     card = load_model(args.model)
-    if args.backend == AUTO:
+    if args.backend == AUTO and args.bmodels is None:
         tables = calibrate_all(card)
         chosen = fastest(card, args.precision)
         if chosen not in tables:
             raise BackendError(f"no engine here has the precision {args.precision or 'that auto takes'}")
     else:
-        backend = open_backend(args.backend, card, args.precision)
+        backend = open_backend(args.backend, card, args.precision, bmodels=args.bmodels)
         chosen = backend.name, backend.precision
         tables = {chosen: calibrate(card, backend)}
     for engine, table in tables.items():

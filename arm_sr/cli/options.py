@@ -12,15 +12,17 @@ if TYPE_CHECKING:
 
 
 def add_engine(parser: argparse.ArgumentParser, default: str | None = "plain-x4") -> None:
-    """`-m`, `--backend`, `--precision`."""
+    """`-m`, `--backend`, `--bmodels`, `--precision`."""
     add = parser.add_argument
     add("-m", "--model", default=default, help="name of a model (see arm-sr models) or a model directory")
-    add("--backend", default="auto", metavar="NAME", help="onnxruntime, openvino, pytorch, opencv or auto")
+    engines = "onnxruntime, openvino, pytorch, opencv, auto, or sophon:CHIP[:PRECISION] with --bmodels"
+    add("--backend", default="auto", metavar="NAME", help=engines)
+    add("--bmodels", type=Path, metavar="DIR", help="sub-nets that were compiled for a TPU")
     add("--precision", choices=("fp32", "bf16"), help="arithmetic of the sub-nets (default: fp32 or as good)")
 
 
 def add_model(parser: argparse.ArgumentParser, default: str | None = "plain-x4") -> None:
-    """`-m`, `--backend`, `--precision`, `--lut`, `--cost`."""
+    """`-m`, `--backend`, `--bmodels`, `--precision`, `--lut`, `--cost`."""
     add_engine(parser, default)
     add = parser.add_argument
     add("--lut", type=Path, metavar="FILE", help="edge-to-PSNR table instead of the model's own")
@@ -57,7 +59,10 @@ def open_upscaler(args: argparse.Namespace, model: str | None = None) -> "Upscal
     """The `Upscaler` that the options ask for."""
     from ..api import Upscaler
 
-    return Upscaler(model or args.model, backend=args.backend, precision=args.precision, lut=args.lut, cost=args.cost)
+    return Upscaler(
+        model or args.model, backend=args.backend, precision=args.precision, bmodels=args.bmodels, lut=args.lut,
+        cost=args.cost,
+    )  # fmt: skip
 
 
 def report_file(json: str | Path | None) -> Path | None:

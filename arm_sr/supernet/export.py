@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from ..atomic import write_bytes
-from ..models import CARD, ModelCard, SubNet, digest
+from ..errors import ArtefactError
+from ..models import CARD, ModelCard, SubNet, checked_bytes, digest
 from ..training.config import Recipe
-from .backbones import Supernet
+from .backbones import Supernet, build
 
 HALO = 3
 """LR pixels of context around a tile: next to nothing is lost, although the receptive radius is larger."""
@@ -107,6 +109,26 @@ def _exported(net: nn.Module, example: Tensor, names: tuple[str, str], axes: dic
             dynamo=False,
         )
     return buffer.getvalue()
+
+
+def load_supernet(card: ModelCard) -> Supernet:
+    """The network of a model directory, with its weights.
+
+    Raises ArtefactError when the directory has none, because the model was adopted, or others than the card says.
+    """
+    place = card.folder / CARD
+    if not card.supernet:
+        raise ArtefactError(f"{place}: the model was adopted, so there are no weights of a supernet")
+    try:
+        weights = load(checked_bytes(card.folder / card.supernet["file"], card.supernet["sha256"]))
+    except (KeyError, SafetensorError) as error:
+        raise ArtefactError(f"{place}: the weights that it names cannot be read ({error})") from error
+    net = build(card.backbone, card.scale, {name: (net.width, net.depth) for name, net in card.subnets.items()})
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ArtefactError(f"{card.folder / card.supernet['file']}: not the weights of this supernet") from error
+    return net.eval()
 
 
 def write_checkpoint(net: Supernet, recipe: Recipe, sources: list[dict[str, Any]], out: Path) -> ModelCard:

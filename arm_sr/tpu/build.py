@@ -1,27 +1,40 @@
 """A folder of bmodels of a model: compiled, checked, put together and described by `bmodels.json`."""
 
-import logging
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+from onnx import ModelProto
 from tqdm import tqdm
 
 from ..atomic import write_bytes
+from ..backends.sophon import open_net
+from ..backends.threads import allowed_threads
 from ..bmodels import Bmodels, Net
-from ..models import ModelCard, digest
+from ..evaluation.pairs import read_pairs
+from ..imaging.folders import list_images
+from ..lut import EdgeTable
+from ..models import BICUBIC, ModelCard, digest, load_model
+from ..supernet.export import load_supernet
 from .chips import CHIPS
 from .compiler import Compiler
 from .compiling import VARIANTS, Compilation, Compiled, Target
-from .gate import Accuracy
+from .crops import Crops, crops_of_all_bins, extreme_crops
+from .gate import Accuracy, Run, measure, reference
+from .graph import bicubic_graph, subnet_graph
 from .profile import profile_page
-
-log = logging.getLogger(__name__)
 
 MOST_LOST = 0.05
 """dB that the faster of two variants may lose."""
+CALIBRATION = 32
+"""Crops to calibrate on."""
+CROPS = 8
+"""Crops with ground truth to check a net on,"""
+SLOW = {("bm1684x", "F16"): 3}
+"""but fewer where the simulator takes ten seconds and more for each."""
 STEPS = "steps"
 """Folder with every step of the compilation."""
 
@@ -99,7 +112,8 @@ def write_folder(compiler: Compiler, card: ModelCard, built: Sequence[Built], ou
         for one, file in zip(mine, files, strict=True):
             target, profile, accuracy = one.compiled.target, one.compiled.profile, one.accuracy
             nets.append(Net(chip, precision, target.branch, target.tile, target.net, file.name,
-                            digest(file.read_bytes()), profile.cycles, profile.ms, accuracy.max_levels,
+                            digest(file.read_bytes()), profile.cycles, profile.ms,
+                            max(accuracy.max_levels, accuracy.extreme_levels or 0),
                             round(accuracy.mean_levels, 4), round(accuracy.loss_db, 4), accuracy.crops))  # fmt: skip
     bmodels = Bmodels(card.name, card.sha256, card.scale, compiler.version, str(compiler.libraries), tuple(nets), out)
     for (chip, precision), mine in groups.items():
@@ -130,18 +144,65 @@ def _files(compiler: Compiler, chip: str, precision: str, built: Sequence[Built]
 def report(built: Sequence[Built]) -> str:
     """A table in Markdown."""
     lines = [
-        "| chip | precision | net | tile | cycles | ms | bytes | input and tail | largest error, levels | mean | loses, dB "
-        "| crops |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| chip | precision | net | tile | cycles | ms | bytes | input and tail | largest error, levels "
+        "| on flat and saturated crops | mean | loses, dB | crops |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one in built:
         target, profile, accuracy = one.compiled.target, one.compiled.profile, one.accuracy
         size = one.compiled.bmodel.stat().st_size
+        extreme = "" if accuracy.extreme_levels is None else accuracy.extreme_levels
         lines.append(
             f"| {target.chip} | {target.precision} | {target.branch} | {target.tile[0]}x{target.tile[1]} "
             f"| {profile.cycles:,} | {profile.ms:.3f} | {size:,} | {target.variant or 'floats'} "
-            f"| {accuracy.max_levels} | {accuracy.mean_levels:.3f} | {accuracy.loss_db:.3f} | {accuracy.crops} |"
+            f"| {accuracy.max_levels} | {extreme} | {accuracy.mean_levels:.3f} | {accuracy.loss_db:.3f} | {accuracy.crops} |"
         )
     return "\n".join(lines)
 
 
+
+
+def compile_model(compiler: Compiler, model: str, data: Path, chips: Sequence[str], precisions: Sequence[str],
+                  tiles: Sequence[tuple[int, int]], out: Path) -> list[Built]:  # fmt: skip
+    """As `build`, all branches of a model, with photographs to calibrate and check on.
+
+    Args:
+        compiler: with its environment.
+        model: name or directory of the model.
+        data: folder of HR photographs.
+        chips, precisions, tiles, out: as in `build`.
+
+    Raises:
+        ModelError, ArtefactError, ImageError: the model cannot be compiled, or there are too few pictures.
+        CompileError: the compiler refuses a net.
+        BackendError: the simulator, or the device that is here, fails.
+    """
+    card = load_model(model)
+    net = load_supernet(card)
+    subnets = {name: net.subnet(name) for name in card.subnets}
+
+    def graph(branch: str, tile: tuple[int, int]) -> ModelProto:
+        return bicubic_graph(card.scale, tile) if branch == BICUBIC else subnet_graph(subnets[branch], tile)
+
+    table, files = EdgeTable.for_model(card), list_images(data)
+    calibration, held_out = (list(read_pairs(files[first::2], card.scale)) for first in (0, 1))
+    crops = crops_of_all_bins(calibration, table, tiles[0], CALIBRATION)
+    compilation = Compilation(compiler, out / STEPS, graph, crops.lr, allowed_threads())
+
+    @cache
+    def source(branch: str, tile: tuple[int, int]) -> Run:
+        return reference(graph(branch, tile).SerializeToString())
+
+    @cache
+    def checked_on(tile: tuple[int, int], count: int) -> Crops:
+        return crops_of_all_bins(held_out, table, tile, count)
+
+    def check(made: Compiled, one: bool) -> Accuracy:
+        target = made.target
+        count = 1 if one else SLOW.get((target.chip, target.precision), CROPS)
+        extremes = extreme_crops(target.tile)[: 0 if one else None]
+        crops, theirs = checked_on(target.tile, count), source(target.branch, target.tile)
+        with open_net(target.chip, compiler.libraries, made.bmodel, target.net) as ours:
+            return measure(ours, theirs, crops, extremes, card.scale)
+
+    return build(compiler, compilation, check, card, card.branches, chips, precisions, tiles, out)

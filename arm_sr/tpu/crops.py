@@ -46,7 +46,7 @@ def crops_of_all_bins(pairs: Iterable[Pair], table: EdgeTable, tile: tuple[int, 
     if len(places) < count:
         raise ImageError(f"the pictures have room for {len(places)} crops of {height}x{width}, not {count}; give more")
     bins = table.bins_of(np.array([score for _, score, _, _ in places]))
-    wanted = np.linspace(0, len(table.counts) - 1, count)
+    wanted = (np.arange(count) + 0.5) / count * len(table.counts) - 0.5
     generator = np.random.default_rng(0)
     free = np.ones(len(places), bool)
     chosen = []

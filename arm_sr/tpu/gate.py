@@ -20,9 +20,11 @@ class Accuracy:
     """What a compiled net changes."""
 
     max_levels: int
-    """Largest difference of a pixel, on all crops, in 8-bit levels."""
+    """Largest difference of a pixel on the crops with ground truth, in 8-bit levels,"""
+    extreme_levels: int | None
+    """and on the others; None where there are none."""
     mean_levels: float
-    """Mean absolute difference on them."""
+    """Mean absolute difference on those with ground truth."""
     loss_db: float
     """RGB PSNR over all pixels that it loses on the crops with ground truth."""
     crops: int
@@ -57,4 +59,5 @@ def measure(net: Run, source: Run, crops: Crops, extremes: np.ndarray, border: i
     real = len(crops.lr)
     inner = np.s_[:, border:-border, border:-border]
     loss = psnr(theirs[:real][inner], crops.hr[inner]) - psnr(ours[:real][inner], crops.hr[inner])
-    return Accuracy(int(difference.max()), float(difference.mean()), float(loss), real)
+    extreme = int(difference[real:].max()) if len(extremes) else None
+    return Accuracy(int(difference[:real].max()), extreme, float(difference[:real].mean()), float(loss), real)

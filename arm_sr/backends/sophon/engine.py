@@ -148,15 +148,12 @@ class Sophon(Backend):
 
     def _run_piece(self, net: Net, levels: np.ndarray) -> np.ndarray:
         """One tile, on a device that nobody uses."""
-        ports = self._ports[net.net]
-        data = _encoded(levels, ports["input"])
         patience = PATIENCE + net.ms / 1e3 * (SIMULATED_SLOWER if self.simulated else SLOWER)
         worker = self._free.get()
         try:
-            dtype, result = worker.run(net.net, data, patience)
+            return run_piece(worker, net.net, self._ports[net.net], levels, patience)
         finally:
             self._free.put(worker)
-        return _decoded(result, dtype, ports["output"], net.net)
 
     def close(self) -> None:
         """See `Backend.close`."""
@@ -168,6 +165,23 @@ class Sophon(Backend):
                 pool.shutdown()
             self._ports.clear()
             self._renew()
+
+
+def run_piece(worker: Worker, net: str, ports: dict[str, Port], levels: np.ndarray, patience: float) -> np.ndarray:
+    """One tile through a net that a worker has loaded.
+
+    Args:
+        worker: has it,
+        net: by this name,
+        ports: with this input and output.
+        levels: uint8 RGB of the shape that it takes, (H, W, 3).
+        patience: seconds that it may take.
+
+    Returns:
+        uint8 RGB, (scale * H, scale * W, 3), clipped and rounded.
+    """
+    dtype, result = worker.run(net, _encoded(levels, ports["input"]), patience)
+    return _decoded(result, dtype, ports["output"], net)
 
 
 def _encoded(levels: np.ndarray, port: Port) -> bytes:

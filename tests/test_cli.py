@@ -527,7 +527,7 @@ def test_evaluate_times_no_calibration_and_no_loading(run, photo: np.ndarray, mo
     score, load_all = quality.score_picture, Upscaler.load
     monkeypatch.setattr(calibration, "measure", lambda *how: done.append("measured") or costs)
     monkeypatch.setattr(Upscaler, "load", lambda self: done.append("loaded") or load_all(self))
-    monkeypatch.setattr(quality, "score_picture", lambda *how: done.append("scored") or score(*how))
+    monkeypatch.setattr(quality, "score_picture", lambda *how, **more: done.append("scored") or score(*how, **more))
     Path("hr").mkdir()
     save(photo[:60, :60], "hr/a.png")
     assert 0 == run("evaluate", "hr", "-b", "1ms", "-q")[0]

@@ -45,7 +45,7 @@ class PristineModel:
     covariance: np.ndarray
     """(36, 36), positive definite."""
     data: dict[str, Any]
-    """Name of the folder, number of pictures, of those left out as too small, and of blocks."""
+    """Number of pictures, of those left out as too small or flat, and of blocks; sources and licences."""
     block: int = BLOCK
     """Side of a block in pixels."""
     schema: int = SCHEMA
@@ -122,8 +122,8 @@ def niqe(image: np.ndarray, border: int = 0, model: PristineModel | None = None)
     image = crop_border(image, border)
     height, width = image.shape[:2]
     if (height // model.block) * (width // model.block) < 2:
-        side = model.block
-        raise ValueError(f"NIQE needs two blocks of {side}x{side} pixels within the border, not {width}x{height} pixels")
+        blocks = f"two blocks of {model.block}x{model.block} pixels"
+        raise ValueError(f"NIQE needs {blocks} within the border, not {width}x{height} pixels")
     features, _ = _blocks(image, model.block)
     if len(features) < 2:
         raise ValueError("NIQE needs two blocks that are not flat")

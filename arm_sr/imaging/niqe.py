@@ -29,7 +29,7 @@ FEATURES = 36
 """Of a block: 18 at either of two scales."""
 SHARP = 0.75
 """The pristine model takes the blocks whose sharpness is over this share of the picture's sharpest one."""
-ROUNDING = 1e-3
+ROUNDING = 1e-4
 """Levels that the arithmetic of floats may leave between a pixel and the mean of equal ones: counted as none."""
 
 _SHAPES = np.arange(0.2, 10, 0.001)

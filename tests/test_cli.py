@@ -19,7 +19,11 @@ from arm_sr.backends import open_backend
 from arm_sr.cli import main
 from arm_sr.cost import CostTable
 from arm_sr.evaluation import quality
+from arm_sr.imaging.filters import sharpen
 from arm_sr.imaging.io import Image, read_image, write_image
+from arm_sr.imaging.metrics import psnr, psnr_y
+from arm_sr.imaging.niqe import niqe
+from arm_sr.imaging.resample import lr_bicubic
 from arm_sr.models import load_model
 
 
@@ -527,7 +531,7 @@ def test_evaluate_times_no_calibration_and_no_loading(run, photo: np.ndarray, mo
     score, load_all = quality.score_picture, Upscaler.load
     monkeypatch.setattr(calibration, "measure", lambda *how: done.append("measured") or costs)
     monkeypatch.setattr(Upscaler, "load", lambda self: done.append("loaded") or load_all(self))
-    monkeypatch.setattr(quality, "score_picture", lambda *how: done.append("scored") or score(*how))
+    monkeypatch.setattr(quality, "score_picture", lambda *how, **more: done.append("scored") or score(*how, **more))
     Path("hr").mkdir()
     save(photo[:60, :60], "hr/a.png")
     assert 0 == run("evaluate", "hr", "-b", "1ms", "-q")[0]
@@ -536,9 +540,6 @@ def test_evaluate_times_no_calibration_and_no_loading(run, photo: np.ndarray, mo
 
 def test_evaluate_agrees_with_the_metrics(run, photo: np.ndarray) -> None:
     """PSNR of one picture by hand: LR, upscale, crop, compare."""
-    from arm_sr.imaging.metrics import psnr, psnr_y
-    from arm_sr.imaging.resample import lr_bicubic
-
     Path("hr").mkdir()
     hr = photo[:122, :161]
     save(hr, "hr/a.png")
@@ -549,6 +550,75 @@ def test_evaluate_agrees_with_the_metrics(run, photo: np.ndarray) -> None:
     assert pytest.approx(psnr_y(sr, hr[:120, :160], 4)) == figures["psnr_y"]
     assert pytest.approx(psnr(sr, hr[:120, :160], 4)) == figures["psnr_rgb"] == figures["psnr_rgb_all"]
     assert 1 == run("evaluate", "nowhere")[0]
+
+
+@pytest.mark.parametrize("name", ["edge-enhance", "unsharp"])
+def test_sharpening_filters_the_finished_picture(
+    run, tiny_model: Path, small: np.ndarray, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """With alpha or 16 bits, whole or in strips; the report names it, the heat map does not show it."""
+    tall = np.tile(small, (12, 1, 1))  # several strips
+    write_image("alpha.png", Image(tall, alpha=np.ascontiguousarray(tall[..., 0])))
+    write_image("wide.png", Image(tall[..., 0].astype(np.uint16) * 257))
+    for source in ("alpha.png", "wide.png"):
+        for limit in (10**9, 0):
+            monkeypatch.setattr("arm_sr.cli.upscale.STRIPS_FROM", limit)
+            written = []
+            for options in ([], ["--sharpen", name]):
+                how = ["-m", tiny_model, "-b", "60%", "-o", "o.png", "--heatmap", "h.png", "--json", "-", "-q"]
+                status, out, _ = run("upscale", source, *how, *options)
+                assert status == 0
+                written.append((read_image("o.png"), load("h.png"), json.loads(out)))
+            (plain, heat, report), (sharp, its_heat, its_report) = written
+            assert np.array_equal(sharpen(plain.pixels, name), sharp.pixels)
+            assert not np.array_equal(plain.pixels, sharp.pixels)
+            assert (plain.alpha is None and sharp.alpha is None) or np.array_equal(plain.alpha, sharp.alpha)
+            assert np.array_equal(heat, its_heat)
+            assert (None, name) == (report["sharpen"], its_report["sharpen"])
+            assert "sharpen" not in report["time_ms"]
+            stages = ("read", "plan", "load", "infer", "stitch", "sharpen", "write")
+            parts = sum(its_report["time_ms"].get(stage, 0.0) for stage in stages)
+            assert its_report["time_ms"]["total"] == pytest.approx(parts, abs=0.1)
+    plans = [run("upscale", "wide.png", "-m", tiny_model, "--dry-run", *more) for more in ([], ["--sharpen", name])]
+    assert plans[0] == plans[1]
+
+
+def test_evaluate_tells_niqe_and_the_contest_score(run, photo: np.ndarray) -> None:
+    """Of the sharpened picture, as the metrics say; a picture too small for it is named and counts as failed."""
+    Path("hr").mkdir()
+    hr = photo[:204, :308]
+    save(hr, "hr/a.png")
+    save(photo[200:408, 100:420], "hr/b.png")
+    options = ("evaluate", "hr", "--width", "w16", "-q")
+    status, out, _ = run(*options, "--niqe", "--sharpen", "unsharp", "--json", "-")
+    figures = json.loads(out)
+    sr = sharpen(Upscaler("plain-x4").upscale(lr_bicubic(hr, 4), width="w16").image, "unsharp")
+    assert (0, "unsharp") == (status, figures["sharpen"])
+    first, second = figures["pictures"]
+    assert niqe(sr, 4) == pytest.approx(first["niqe"])
+    assert psnr_y(sr, hr, 4) == pytest.approx(first["psnr_y"])
+    assert (first["niqe"] + second["niqe"]) / 2 == pytest.approx(figures["niqe"])
+    for row, seconds in ((first, first["ms"] / 1e3), (figures, figures["ms"] / 2e3)):
+        assert max(0, 7 - row["niqe"]) ** 0.5 / seconds * 200 == pytest.approx(row["contest_score"])
+    status, out, _ = run(*options, "--niqe")
+    assert 0 == status
+    assert "; NIQE " in out
+    assert "contest score" in out
+
+    save(photo[:100, :100], "hr/c.png")
+    status, out, err = run(*options, "--niqe")
+    assert (1, 1) == (status, err.count("\n"))
+    assert "c.png: NIQE needs two blocks" in err
+    assert "on 2 pictures" in out
+    status, out, _ = run(*options, "--json", "-")
+    figures = json.loads(out)
+    assert (0, 3, None) == (status, len(figures["pictures"]), figures["sharpen"])
+    assert not {"niqe", "contest_score"} & (set(figures) | set(figures["pictures"][0]))
+
+
+def test_the_contest_score_is_0_where_niqe_is_over_7() -> None:
+    """And sqrt(7 - NIQE) / seconds * 200 below."""
+    assert [200.0, 8000.0, 0.0, 0.0] == [quality.contest_score(*of) for of in ((3, 2), (3, 0.05), (7, 1), (9, 1))]
 
 
 def test_calibrate_prints_and_writes_a_cost_table(run, tiny_model: Path, small: np.ndarray) -> None:

@@ -14,7 +14,16 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .options import add_choice, add_model, add_talk, choice_of, measure_first, open_upscaler, report_file
+from .options import (
+    add_choice,
+    add_model,
+    add_sharpen,
+    add_talk,
+    choice_of,
+    measure_first,
+    open_upscaler,
+    report_file,
+)
 from .pipeline import overlapped
 
 if TYPE_CHECKING:
@@ -39,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-s", "--scale", type=int, help="upscaling factor (default: the model's)")
     add_model(parser, default=None)
     add_choice(parser)
+    add_sharpen(parser)
     parser.add_argument("--heatmap", type=Path, metavar="FILE", help="write a picture of where the compute went")
     parser.add_argument("--json", metavar="FILE|-", help="write the report, one JSON object a line; - is stdout")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and compute nothing")
@@ -158,8 +168,9 @@ def _one(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], so
         plan_ms = 1e3 * (time.perf_counter() - begun)
         time_ms = {"read": read_ms, "plan": plan_ms, "infer": 0.0, "stitch": 0.0, "write": 0.0,
                    "total": read_ms + plan_ms}  # fmt: skip
-        report = {"file": str(source), **statistics(planned, time_ms=time_ms, macs=0.0, backend=upscaler.backend.name,
-                                                    precision=upscaler.backend.precision)}  # fmt: skip
+        stats = statistics(planned, time_ms=time_ms, macs=0.0, backend=upscaler.backend.name,
+                           precision=upscaler.backend.precision)  # fmt: skip
+        report = {"file": str(source), **stats, "sharpen": args.sharpen}
         return lambda: (planned, report)
     if args.output is None and os.path.lexists(target):
         raise ImageError(f"{target}: exists already; remove it or name the output with -o")
@@ -186,9 +197,10 @@ def _one(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], so
         plan, stats = write()
         own_ms = upscale_ms + 1e3 * (time.perf_counter() - begun)
         time_ms = stats["time_ms"]
-        time_ms |= {"read": read_ms, "write": own_ms - time_ms["total"], "total": read_ms + own_ms}
+        write_ms = own_ms - time_ms["total"] - time_ms.get("sharpen", 0.0)
+        time_ms |= {"read": read_ms, "write": write_ms, "total": read_ms + own_ms}
         stats["time_ms"] = {name: round(value, 3) for name, value in time_ms.items()}
-        return plan, {"file": str(source), "output_file": str(target), **stats}
+        return plan, {"file": str(source), "output_file": str(target), **stats, "sharpen": args.sharpen}
 
     return write_and_report
 
@@ -197,12 +209,18 @@ def _upscale_whole(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str
                    icc_profile: bytes | None, target: Path) -> Write:  # fmt: skip
     """Upscale a picture in memory; what it returns writes it, and its heat map."""
     from ..channels import split_alpha
+    from ..imaging.filters import sharpen
     from ..imaging.io import Image, write_image
 
     result = upscaler.upscale(planes, **how)
+    finished = result.image
+    if args.sharpen:
+        begun = time.perf_counter()
+        finished = sharpen(finished, args.sharpen)
+        result.stats["time_ms"]["sharpen"] = 1e3 * (time.perf_counter() - begun)
 
     def write() -> "tuple[Plan, dict[str, Any]]":
-        pixels, alpha = split_alpha(result.image)
+        pixels, alpha = split_alpha(finished)
         write_image(target, Image(pixels, alpha, icc_profile))
         if args.heatmap:
             write_image(args.heatmap, Image(result.heatmap()))
@@ -216,9 +234,11 @@ def _upscale_in_strips(args: argparse.Namespace, upscaler: "Upscaler", how: dict
     """As `_upscale_whole`, but from top to bottom and written as it comes, so that memory does not grow with it."""
     import numpy as np
 
+    from ..imaging.filters import StripSharpener
     from ..imaging.io import write_strips
     from ..report import heat_map
 
+    sharpener, sharpen_ms = StripSharpener(args.sharpen) if args.sharpen else None, 0.0
     strips = upscaler.strips(planes, **how)
     height, width = (side * upscaler.scale for side in planes.shape[:2])
     channels = planes.shape[2] if planes.ndim == 3 else 1
@@ -229,11 +249,20 @@ def _upscale_in_strips(args: argparse.Namespace, upscaler: "Upscaler", how: dict
             heat = files.enter_context(write_strips(args.heatmap, (height, width, 3), np.uint8, None))
         first = 0
         for rows in strips:
-            picture.write(rows.reshape(len(rows), width, channels))
             if heat:
                 heat.write(heat_map(rows, strips.plan, first))
             first += len(rows)
-    return lambda: (strips.plan, strips.stats)
+            if sharpener:
+                begun = time.perf_counter()
+                finished = sharpener.add(rows, last=first == height)
+                sharpen_ms += 1e3 * (time.perf_counter() - begun)
+            else:
+                finished = rows
+            picture.write(finished.reshape(len(finished), width, channels))
+    stats = strips.stats
+    if sharpener:
+        stats["time_ms"]["sharpen"] = sharpen_ms
+    return lambda: (strips.plan, stats)
 
 
 def _tell(args: argparse.Namespace, plan: "Plan", report: dict[str, Any], line: str) -> None:
@@ -256,10 +285,11 @@ def _summary(stats: dict[str, Any]) -> str:
     patches = sum(stats["branches"].values())
     shares = ", ".join(f"{name} {100 * n / patches:.0f}%" for name, n in stats["branches"].items() if n)
     time_ms = stats["time_ms"]
+    own_ms = sum(time_ms.get(stage, 0.0) for stage in ("plan", "infer", "stitch", "sharpen"))
     text = (
         f"{stats['output']['width']}x{stats['output']['height']}, {planned / 1e9:.2f} GMAC "
         f"({100 * planned / largest:.1f}% of one pass of the largest sub-net), patches: {shares}; "
-        f"{time_ms['plan'] + time_ms['infer'] + time_ms['stitch']:.0f} ms and {time_ms['total']:.0f} ms with files"
+        f"{own_ms:.0f} ms and {time_ms['total']:.0f} ms with files"
     )
     budget = stats["budget"]
     if budget["kind"] == "ms":

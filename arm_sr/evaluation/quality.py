@@ -1,5 +1,6 @@
 """Quality, cost and time of one setting on pictures with ground truth."""
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -9,7 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..api import Upscaler
+from ..errors import ImageError
+from ..imaging.filters import sharpen
 from ..imaging.metrics import psnr_of_mse, psnr_y, squared_error, ssim_y
+from ..imaging.niqe import niqe
 from ..scheduler import Plan
 from .pairs import Pair
 
@@ -35,23 +39,32 @@ class Score:
     macs_largest: float
     """Of one pass of the largest sub-net."""
     ms: float
-    """Milliseconds of planning, inference and stitching, median of the repeats."""
+    """Milliseconds of planning, inference, stitching and sharpening, median of the repeats."""
     seam: float
     """See `seam_step`."""
     seam_pixels: int
     """Pixels along the borders of the tiles."""
+    niqe: float | None = None
+    """On Y, border cropped; None where it was not asked for."""
 
 
-def score_picture(upscaler: Upscaler, pair: Pair, how: dict[str, Any], repeats: int = 1) -> Score:
-    """Upscale `pair.lr` with `Upscaler.upscale(**how)` and compare with `pair.hr`."""
+def score_picture(upscaler: Upscaler, pair: Pair, how: dict[str, Any], repeats: int = 1, *,
+                  sharpening: str | None = None, with_niqe: bool = False) -> Score:  # fmt: skip
+    """Upscale `pair.lr` with `Upscaler.upscale(**how)`, filter it by `sharpening` (see `sharpen`), and compare with
+    `pair.hr`. ImageError, when NIQE is asked for, for a picture that has none."""
     times = []
     for _ in range(repeats):
         begun = time.perf_counter()
         result = upscaler.upscale(pair.lr, **how)
+        sr = sharpen(result.image, sharpening) if sharpening else result.image
         times.append(1e3 * (time.perf_counter() - begun))
-    scale, sr = upscaler.scale, result.image
+    scale = upscaler.scale
     error, values = squared_error(sr, pair.hr, scale)
     seam, seam_pixels = seam_step(sr, result.plan)
+    try:
+        no_reference = niqe(sr, scale) if with_niqe else None
+    except ValueError as reason:
+        raise ImageError(f"{pair.name}: {reason}; leave it out or evaluate without --niqe") from reason
     large_enough = min(sr.shape[:2]) >= 11 + 2 * scale
     return Score(
         picture=pair.name,
@@ -65,7 +78,14 @@ def score_picture(upscaler: Upscaler, pair: Pair, how: dict[str, Any], repeats: 
         ms=statistics.median(times),
         seam=seam,
         seam_pixels=seam_pixels,
+        niqe=no_reference,
     )
+
+
+def contest_score(niqe: float, seconds: float) -> float:
+    """sqrt(7 - NIQE) / seconds * 200, the score of the contest on a device for which ESPCN was deployed, of means over
+    pictures or of one; 0 where NIQE is over 7."""
+    return math.sqrt(max(0.0, 7 - niqe)) / seconds * 200
 
 
 def summarise(scores: Sequence[Score]) -> dict[str, float]:
@@ -73,7 +93,8 @@ def summarise(scores: Sequence[Score]) -> dict[str, float]:
 
     `psnr_rgb`, `psnr_y`, `ssim_y`: means over pictures; `psnr_rgb_all`: of the squared error over all
     pixels; `macs_share`: of one pass of the largest sub-net; `ms`: sum; `seam`: mean over all border pixels
-    in 8-bit levels, NaN where there are none.
+    in 8-bit levels, NaN where there are none. With the NIQE of all pictures also `niqe`, their mean, and
+    `contest_score`, of it and of the mean time.
     """
     rows = [asdict(score) for score in scores]
 
@@ -82,7 +103,7 @@ def summarise(scores: Sequence[Score]) -> dict[str, float]:
         return float(np.mean(known)) if known else float("nan")
 
     border = sum(s.seam_pixels for s in scores)
-    return {
+    figures = {
         "psnr_rgb": mean("psnr_rgb"),
         "psnr_y": mean("psnr_y"),
         "ssim_y": mean("ssim_y"),
@@ -91,6 +112,11 @@ def summarise(scores: Sequence[Score]) -> dict[str, float]:
         "ms": sum(s.ms for s in scores),
         "seam": sum(s.seam * s.seam_pixels for s in scores) / border if border else float("nan"),
     }
+    values = [score.niqe for score in scores if score.niqe is not None]
+    if len(values) == len(scores):
+        figures["niqe"] = statistics.fmean(values)
+        figures["contest_score"] = contest_score(figures["niqe"], figures["ms"] / len(scores) / 1e3)
+    return figures
 
 
 def finite(figures: dict[str, Any]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Pictures: files, the evaluation's low-resolution resampler, and quality metrics."""
+"""Pictures: files, the evaluation's low-resolution resampler, quality metrics and sharpening."""

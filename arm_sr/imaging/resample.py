@@ -41,6 +41,21 @@ def crop_to_multiple(image: np.ndarray, scale: int) -> np.ndarray:
     return image[:height, :width]
 
 
+def shrink(image: np.ndarray, scale: int) -> np.ndarray:
+    """A picture of any levels made smaller as `lr_bicubic` does, neither rounded nor clipped: float32.
+
+    Raises ValueError when a side is not a multiple of `scale`.
+    """
+    height, width = image.shape[:2]
+    if height % scale or width % scale or not height or not width:
+        raise ValueError(f"lr_bicubic needs sides that are multiples of {scale}, got {width}x{height}")
+    rows = _weights(height, scale) @ image.reshape(height, -1).astype(np.float32)
+    rows = rows.reshape(height // scale, width, -1).transpose(1, 0, 2)
+    both = _weights(width, scale) @ np.ascontiguousarray(rows).reshape(width, -1)
+    both = both.reshape(width // scale, height // scale, -1).transpose(1, 0, 2)
+    return np.ascontiguousarray(both).reshape(height // scale, width // scale, *image.shape[2:])
+
+
 def lr_bicubic(hr: np.ndarray, scale: int) -> np.ndarray:
     """Shrink a picture by an integer factor with antialiased bicubic interpolation.
 
@@ -54,12 +69,4 @@ def lr_bicubic(hr: np.ndarray, scale: int) -> np.ndarray:
     Raises:
         ValueError: a side is not a multiple of `scale`.
     """
-    height, width = hr.shape[:2]
-    if height % scale or width % scale or not height or not width:
-        raise ValueError(f"lr_bicubic needs sides that are multiples of {scale}, got {width}x{height}")
-    rows = _weights(height, scale) @ hr.reshape(height, -1).astype(np.float32)
-    rows = rows.reshape(height // scale, width, -1).transpose(1, 0, 2)
-    both = _weights(width, scale) @ np.ascontiguousarray(rows).reshape(width, -1)
-    both = both.reshape(width // scale, height // scale, -1).transpose(1, 0, 2)
-    small = np.clip(np.floor(both + 0.5), 0, 255).astype(np.uint8)
-    return np.ascontiguousarray(small).reshape(height // scale, width // scale, *hr.shape[2:])
+    return np.clip(np.floor(shrink(hr, scale) + 0.5), 0, 255).astype(np.uint8)

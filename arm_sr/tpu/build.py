@@ -155,7 +155,8 @@ def report(built: Sequence[Built]) -> str:
         lines.append(
             f"| {target.chip} | {target.precision} | {target.branch} | {target.tile[0]}x{target.tile[1]} "
             f"| {profile.cycles:,} | {profile.ms:.3f} | {size:,} | {target.variant or 'floats'} "
-            f"| {accuracy.max_levels} | {extreme} | {accuracy.mean_levels:.3f} | {accuracy.loss_db:.3f} | {accuracy.crops} |"
+            f"| {accuracy.max_levels} | {extreme} | {accuracy.mean_levels:.3f} | {accuracy.loss_db:.3f} "
+            f"| {accuracy.crops} |"
         )
     return "\n".join(lines)
 

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from arm_sr.tpu import compiler
-from arm_sr.tpu.compiler import Compiler, CompileError, environment_folder, explain, find_python, named_nodes
+from arm_sr.tpu.compiler import CompileError, Compiler, environment_folder, explain, find_python, named_nodes
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_a_node_is_named_by_what_it_makes(model: Path) -> None:
 
 
 def test_a_failure_is_told_in_the_words_of_the_tool(model: Path, tmp_path: Path) -> None:
-    text = "\n".join(["line %d" % n for n in range(50)] + ["Traceback (most recent call last):",
+    text = "\n".join([f"line {n}" for n in range(50)] + ["Traceback (most recent call last):",
                      '  File "x.py", line 3', "RuntimeError: Op not support:{'Det'}"])  # fmt: skip
     told = explain("model_transform", text, 1, model, tmp_path / "model_transform.log")
     assert "model_transform failed with status 1 on Det 'strange' (up.2)" in told

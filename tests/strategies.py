@@ -25,10 +25,12 @@ few = settings(max_examples=30, deadline=None)
 """Enough examples to find a slip, few enough to run at every change."""
 
 
-def run_python(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+def run_python(*arguments: str | Path, timeout: float = 120) -> "subprocess.CompletedProcess[str]":
     """Python on a script or module in the clone's folder, as a user calls it."""
     command, one_thread = [sys.executable, *map(str, arguments)], os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=120, env=one_thread)
+    return subprocess.run(
+        command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=timeout, env=one_thread
+    )
 
 
 def table_with_gains(card: ModelCard, backend: Backend, pair: Pair) -> EdgeTable:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measure the figures in docs/figures/ anew, all or those named:
 #
-#     tools/figures.sh DATA [quality routing time arm overhead prediction deadline threads scores]
+#     tools/figures.sh DATA [quality routing time arm overhead prediction deadline threads scores backbones]
 #
 # DATA holds folders of ground truth: test/Set5, test/Set14, test/B100, test/Urban100, val and val4k, for scores also
 # train. Everything takes about an hour and a half; the machine must be idle. Needs the extras train, openvino and plot.
@@ -9,7 +9,7 @@ set -euo pipefail
 data=$(realpath "${1:?usage: figures.sh DATA [NAME...]}")
 shift
 cd "$(dirname "$0")/.."
-[ $# -gt 0 ] || set -- quality routing time arm overhead prediction deadline threads scores
+[ $# -gt 0 ] || set -- quality routing time arm overhead prediction deadline threads scores backbones
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
@@ -129,6 +129,19 @@ which makes the scores more alike than they are patch by patch.
 TEXT
     for set in val val4k; do
         run tools/compare_scores.py --train "$data/train" --data "$data/$set"
+    done
+}
+
+figures_backbones() {
+    cat <<'TEXT'
+# The same method on two backbones
+
+Medians of three runs; rules, MACs and the last column as in `routing.md`. L, M and S are ARM's operating points: the cheapest
+setting 0.05 dB above the largest sub-net in one pass, as good as it, and 0.05 dB below, by MACs and by milliseconds.
+
+TEXT
+    for model in fsrcnn-x4 plain-x4; do
+        run arm-sr sweep "$data/test/Urban100" -o "$out" -m "$model" --backend onnxruntime --budgets 20%,40%,60%,80% --arm "lut/$model.arm.json"
     done
 }
 

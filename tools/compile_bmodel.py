@@ -2,8 +2,8 @@
 """Compile a model's sub-nets for Sophgo's TPUs, and check them in the simulator.
 
     tools/compile_bmodel.py --setup                                 # the compiler, in a Python 3.10 of its own (2 GB)
-    tools/compile_bmodel.py --model plain-x4 --data photos/ --chip bm1684x bm1684 bm1688 --precision F16 F32 INT8 \\
-        --tile 48 96 -o bmodels/plain-x4
+    tools/compile_bmodel.py --model plain-x4 --data photos/ --tile 48 96 -o bmodels/plain-x4      # for all chips
+    tools/compile_bmodel.py --chip bm1684x bm1688 --precision INT8 --data photos/ -o bmodels/int8
     tools/compile_bmodel.py --check other.onnx --chip bm1684        # which of its operators that chip has
 
 DATA are photographs: half of them (every second file) calibrate INT8, on crops from flat to busy, and the others check
@@ -30,8 +30,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of HR photographs that were not trained on")
     parser.add_argument("--chip", nargs="+", choices=CHIPS, default=list(CHIPS), help="chips (default: all)")
     precisions = list(dict.fromkeys(precision for chip in CHIPS.values() for precision in chip.precisions))
-    parser.add_argument("--precision", nargs="+", choices=precisions, default=["F16", "F32", "INT8"],
-                        help="arithmetic (default: F16, F32 where there is no F16, INT8)")  # fmt: skip
+    parser.add_argument("--precision", nargs="+", choices=precisions, default=[],
+                        help="arithmetic (default: F16, or F32 where there is no F16, and INT8)")  # fmt: skip
     parser.add_argument("--tile", nargs="+", type=tile, default=[(48, 48)], metavar="SIDE|HxW",
                         help="sizes of tiles in LR pixels; the first is checked most (default: 48)")  # fmt: skip
     parser.add_argument("--environment", type=Path, default=environment_folder(),
@@ -46,8 +46,12 @@ def main() -> None:
         raise UsageError("--data, pictures to calibrate and check on, and -o are needed")
     from arm_sr.tpu.build import compile_model, report
 
-    built = compile_model(Compiler(args.environment), args.model, args.data, args.chip, args.precision, args.tile,
-                          args.output)  # fmt: skip
+    kinds = [(chip, precision) for chip in args.chip
+             for precision in args.precision or (CHIPS[chip].precisions[0], "INT8")
+             if precision in CHIPS[chip].precisions]  # fmt: skip
+    if not kinds:
+        raise UsageError(f"none of the chips {', '.join(args.chip)} has {', '.join(args.precision)}")
+    built = compile_model(Compiler(args.environment), args.model, args.data, kinds, args.tile, args.output)
     print(report(built))
 
 

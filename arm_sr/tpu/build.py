@@ -1,9 +1,11 @@
 """A folder of bmodels of a model: compiled, checked, put together and described by `bmodels.json`."""
 
+import json
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -37,6 +39,8 @@ SLOW = {("bm1684x", "F16"): 3}
 """but fewer where the simulator takes ten seconds and more for each."""
 STEPS = "steps"
 """Folder with every step of the compilation."""
+ACCURACY = "accuracy.json"
+"""In a net's step: what was measured of it."""
 
 Check = Callable[[Compiled, bool], Accuracy]
 """Compares a net with the network in floats, on all crops or, where the flag says so, on one."""
@@ -51,30 +55,27 @@ class Built:
 
 
 def build(compiler: Compiler, compilation: Compilation, check: Check, card: ModelCard, branches: Sequence[str],
-          chips: Sequence[str], precisions: Sequence[str], tiles: Sequence[tuple[int, int]],
-          out: Path) -> list[Built]:  # fmt: skip
+          kinds: Sequence[tuple[str, str]], tiles: Sequence[tuple[int, int]], out: Path) -> list[Built]:  # fmt: skip
     """Make `out` with bmodels, `bmodels.json`, a cost table for each chip and precision, and `profile.html`.
 
     Args:
         compiler, compilation, check: tools.
         card: the model.
         branches: of it.
-        chips: names.
-        precisions: those of them that a chip has are made for it.
+        kinds: chips and precisions.
         tiles: heights and widths in LR pixels; accuracy is measured on all crops for the first, on one for the others.
         out: the folder.
 
     Returns:
         What was made, by chip, precision, tile and branch.
     """
-    pairs = [(chip, precision) for chip in chips for precision in CHIPS[chip].precisions if precision in precisions]
     targets = [Target(chip, precision, branch, tile, variant)
-               for chip, precision in pairs for tile in tiles for branch in branches
+               for chip, precision in kinds for tile in tiles for branch in branches
                for variant in (VARIANTS if precision == "INT8" else ("",))]  # fmt: skip
     compiled = {made.target: made for made in compilation.compile(targets)}
     built: list[Built] = []
     with tqdm(total=len(targets), desc="checking", unit="net", disable=None) as bar:
-        for chip, precision in pairs:
+        for chip, precision in kinds:
             chosen: dict[str, str] = {}
             for tile in tiles:
                 for branch in branches:
@@ -163,7 +164,7 @@ def report(built: Sequence[Built]) -> str:
 
 
 
-def compile_model(compiler: Compiler, model: str, data: Path, chips: Sequence[str], precisions: Sequence[str],
+def compile_model(compiler: Compiler, model: str, data: Path, kinds: Sequence[tuple[str, str]],
                   tiles: Sequence[tuple[int, int]], out: Path) -> list[Built]:  # fmt: skip
     """As `build`, all branches of a model, with photographs to calibrate and check on.
 
@@ -171,7 +172,7 @@ def compile_model(compiler: Compiler, model: str, data: Path, chips: Sequence[st
         compiler: with its environment.
         model: name or directory of the model.
         data: folder of HR photographs.
-        chips, precisions, tiles, out: as in `build`.
+        kinds, tiles, out: as in `build`.
 
     Raises:
         ModelError, ArtefactError, ImageError: the model cannot be compiled, or there are too few pictures.
@@ -203,7 +204,16 @@ def compile_model(compiler: Compiler, model: str, data: Path, chips: Sequence[st
         count = 1 if one else SLOW.get((target.chip, target.precision), CROPS)
         extremes = extreme_crops(target.tile)[: 0 if one else None]
         crops, theirs = checked_on(target.tile, count), source(target.branch, target.tile)
+        # The simulators take minutes for all, so that what was measured is kept.
+        kept = made.bmodel.parent / ACCURACY
+        of = digest(b"".join([made.bmodel.read_bytes(), crops.lr.tobytes(), crops.hr.tobytes(), extremes.tobytes()]))
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            known = json.loads(kept.read_text(encoding="utf-8"))
+            if known["of"] == of:
+                return Accuracy(**known["accuracy"])
         with open_net(target.chip, compiler.libraries, made.bmodel, target.net) as ours:
-            return measure(ours, theirs, crops, extremes, card.scale)
+            accuracy = measure(ours, theirs, crops, extremes, card.scale)
+        write_bytes(kept, json.dumps({"of": of, "accuracy": asdict(accuracy)}).encode())
+        return accuracy
 
-    return build(compiler, compilation, check, card, card.branches, chips, precisions, tiles, out)
+    return build(compiler, compilation, check, card, card.branches, kinds, tiles, out)

@@ -12,7 +12,7 @@ class Chip:
     name: str
     """As the compiler has it."""
     precisions: tuple[str, ...]
-    """Arithmetic that it can do, as in `--quantize`."""
+    """Arithmetic that it can do, as in `--quantize`; the first is that for floats."""
     tail: str
     """Arithmetic of the part that stays in floats in an INT8 net."""
     profile: str

@@ -5,8 +5,9 @@ import shutil
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 
 from onnx import ModelProto
@@ -72,24 +73,17 @@ def build(compiler: Compiler, compilation: Compilation, check: Check, card: Mode
     targets = [Target(chip, precision, branch, tile, variant)
                for chip, precision in kinds for tile in tiles for branch in branches
                for variant in (VARIANTS if precision == "INT8" else ("",))]  # fmt: skip
-    compiled = {made.target: made for made in compilation.compile(targets)}
+    compiled = dict(zip(targets, compilation.compile(targets), strict=True))
     built: list[Built] = []
-    with tqdm(total=len(targets), desc="checking", unit="net", disable=None) as bar:
-        for chip, precision in kinds:
-            chosen: dict[str, str] = {}
-            for tile in tiles:
-                for branch in branches:
-                    mine = [made for target, made in compiled.items()
-                            if (target.chip, target.precision, target.tile, target.branch)
-                            == (chip, precision, tile, branch) and target.variant in (chosen.get(branch), "", *(
-                                () if branch in chosen else VARIANTS))]  # fmt: skip
-                    checked = []
-                    for made in mine:
-                        checked.append(Built(made, check(made, tile != tiles[0])))
-                        bar.update()
-                    best = choose(checked)
-                    chosen[branch] = best.compiled.target.variant
-                    built.append(best)
+    chosen: dict[tuple[str, str, str], str] = {}
+    for net, group in tqdm(groupby(targets, lambda target: replace(target, variant="")), desc="checking", unit="net",
+                           total=len(kinds) * len(tiles) * len(branches), disable=None):  # fmt: skip
+        # Variants are compared on the first tile.
+        which = net.chip, net.precision, net.branch
+        variants = [compiled[target] for target in group if target.variant == chosen.get(which, target.variant)]
+        best = choose([Built(made, check(made, net.tile != tiles[0])) for made in variants])
+        chosen[which] = best.compiled.target.variant
+        built.append(best)
     write_folder(compiler, card, built, out)
     return built
 

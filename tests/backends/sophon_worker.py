@@ -1,8 +1,8 @@
 """A worker like the real one with a runtime that misbehaves on demand; started as a process by the tests.
 
-Its bmodels are JSON: the nets and what they do. A net repeats every pixel, and what `does` says of it happens when it is
-run: `crash`, `exit`, `hang`, `kill`, `late` (another's answer first), `ahead`, `garbage`, `half`, `wrong` (shape), `nan`;
-with `once` only as long as that file does not exist.
+Its bmodels are JSON: the nets and what they do. A net repeats every pixel, and what `does` says of it happens when it
+is run: `crash`, `exit`, `hang`, `slow`, `kill`, `late` (another's answer first), `ahead`, `garbage`, `half`, `refuse`,
+`wrong` (size), `nan`; with `once` only as long as that file does not exist.
 """
 
 import json
@@ -15,7 +15,9 @@ from array import array
 from pathlib import Path
 from typing import Any
 
-from arm_sr.backends.sophon.worker import Refusal, Runtime, serve, write_frame
+# By its path, as it runs itself: the package would take as long to import as a test.
+sys.path.insert(0, str(Path(__file__).parents[2] / "arm_sr" / "backends" / "sophon"))
+from worker import Refusal, Runtime, serve, write_frame
 
 KINDS = {"float32": "f", "int8": "b", "uint8": "B"}
 
@@ -77,12 +79,15 @@ def _misbehave(what: dict[str, Any], device: int) -> None:
         os._exit(3)
     elif does == "hang":
         time.sleep(600)
+    elif does == "slow":
+        time.sleep(0.3)
     elif does == "late":
         write_frame(answers, 1, {"dtype": "float32"}, bytes(8))
     elif does == "ahead":
         write_frame(answers, 10**6, {"dtype": "float32"}, bytes(8))
     elif does == "garbage":
         os.write(answers.fileno(), b"[BMRT] this is no frame, but a line that a library printed into our pipe\n")
+        time.sleep(600)
     elif does == "half":
         os.write(answers.fileno(), struct.pack("<4sQIQ", b"armf", 3, 20, 5000) + b'{"dtype": "float32"}' + bytes(100))
         os._exit(0)

@@ -163,7 +163,7 @@ class Bmodels:
         if precision not in there:
             raise UsageError(f"{self.path}: {chip} has no precision '{precision}', only {', '.join(there)}")
         nets = self.of(chip, precision)
-        missing = [name for name in card.subnets if name not in nets]
+        missing = [name for name in card.branches[1:] if name not in nets]
         if missing:
             raise ArtefactError(f"{self.path}: {chip} {precision} has no net of {', '.join(missing)}; compile all")
         return precision, {name: nets[name] for name in card.branches[1:]}

@@ -80,7 +80,7 @@ def _misbehave(what: dict[str, Any], device: int) -> None:
     elif does == "hang":
         time.sleep(600)
     elif does == "slow":
-        time.sleep(0.3)
+        time.sleep(0.2)
     elif does == "late":
         write_frame(answers, 1, {"dtype": "float32"}, bytes(8))
     elif does == "ahead":

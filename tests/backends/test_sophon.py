@@ -311,6 +311,17 @@ def test_workers_end_with_their_engine(opened, photo):
     assert not log_file.parent.exists()
 
 
+def test_who_has_seen_enough_waits_for_no_more_than_a_tile(opened, photo):
+    """And the engine goes on."""
+    backend = opened(does="slow")
+    results = backend.run_tiles([("w4", photo[:10, :10]), ("w4", photo[:200, :200])])  # the second is of 400 tiles
+    number, _ = next(results)
+    results.close()
+    assert 0 == number
+    assert backend._workers[0]._process.printed().count("device 0 runs w4_16") < 8
+    assert np.array_equal(doubled(photo[None, :9, :9]), backend.run("w8", photo[None, :9, :9]))
+
+
 def test_an_unknown_command_is_an_error(tmp_path):
     """Not a traceback."""
     with pytest.raises(BackendError, match="nowhere/python: No such file"):

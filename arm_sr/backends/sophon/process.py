@@ -53,7 +53,7 @@ class Process:
             with log_file.open("wb") as printed:
                 popen = subprocess.Popen(
                     [*command, str(theirs)], stdin=subprocess.PIPE, stdout=printed, stderr=printed,
-                    pass_fds=(theirs,), env=dict(environment),
+                    pass_fds=(theirs,), env=dict(environment), start_new_session=True,  # an interrupt is ours alone
                 )  # fmt: skip
         except OSError as error:
             answers.close()

@@ -15,19 +15,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .atomic import write_bytes
-from .cost import CostTable, fit_cost
+from .cost import TILES, CostTable, fit_cost
 from .errors import ArtefactError, UsageError
 from .fixed_tiles import tiles_along
 from .models import BICUBIC, ModelCard, digest
-from .patches import PATCH
 
 MANIFEST = "bmodels.json"
 FORMAT = 1
 CHIPS = ("bm1684", "bm1684x", "bm1688")
 MAGIC, CHIP_FIELD = 0xFF55AAEE, 3
 """How a bmodel begins, and which field of its description names the chip."""
-MOST_PATCHES = 8
-"""Rectangles of so many patches along a side and fewer are what a cost is fitted to."""
 
 _Kind = TypeVar("_Kind", "Net", "Bmodels")
 
@@ -166,26 +163,25 @@ class Bmodels:
         if precision not in there:
             raise UsageError(f"{self.path}: {chip} has no precision '{precision}', only {', '.join(there)}")
         nets = self.of(chip, precision)
-        missing = [name for name in card.subnets if name not in nets]
+        missing = [name for name in card.branches[1:] if name not in nets]
         if missing:
             raise ArtefactError(f"{self.path}: {chip} {precision} has no net of {', '.join(missing)}; compile all")
-        return precision, {name: nets[name] for name in card.subnets}
+        return precision, {name: nets[name] for name in card.branches[1:]}
 
     def cost_table(self, card: ModelCard, chip: str, precision: str | None = None) -> CostTable:
         """What the compiler's model says that the chip spends, in milliseconds; errors as of `choose`.
 
         A tile costs the same however much of it is used, and a rectangle of a plan as many tiles as cover it. The table
-        has the call and the LR pixel that fit rectangles of 1 to `MOST_PATCHES` patches along each side best, with
-        their halo. Transfers and launches are not in it, nor is interpolation, which runs on the host.
+        has the call and the LR pixel that fit rectangles as plans have them best, those by which an engine is measured.
+        Transfers and launches are not in it, nor is interpolation, which runs on the host.
         """
         precision, nets = self.choose(chip, precision, card)
-        sides = [PATCH * patches + 2 * card.halo for patches in range(1, MOST_PATCHES + 1)]
-        rectangles = [(height, width) for height in sides for width in sides]
+        sizes = [(len(group), sum(height * width for height, width in group)) for group in TILES]
         costs = {BICUBIC: (0.0, 0.0)}
         for branch, mine in nets.items():
             halo = min(card.halo, card.subnets[branch].receptive_radius)
-            ms = [covering(mine, height, width, halo)[1] for height, width in rectangles]
-            costs[branch] = fit_cost([(1, height * width) for height, width in rectangles], ms)
+            ms = [sum(covering(mine, *rectangle, halo)[1] for rectangle in group) for group in TILES]
+            costs[branch] = fit_cost(sizes, ms)
         per_call, per_pixel = np.array([costs[name] for name in card.branches]).T
         source = f"modelled by {self.compiler} from cycles of {chip} {precision}, without transfers"
         return CostTable("ms", card.branches, per_call, per_pixel, source)

@@ -16,17 +16,13 @@ from tqdm import tqdm
 from .atomic import write_bytes
 from .backends import BACKENDS, EXACT, PRECISIONS, Backend, open_backend, usable_backends
 from .backends.threads import allowed_threads
-from .cost import CostTable, fit_cost
+from .cost import TILES, CostTable, Group, fit_cost
 from .errors import ArtefactError, BackendError, UsageError
 from .models import ModelCard, digest
 from .stitch import interpolate
 
 log = logging.getLogger(__name__)
 
-Group = tuple[tuple[int, int], ...]
-"""Height and width of tiles that are timed together, in LR pixels."""
-TILES: tuple[Group, ...] = (((38, 38),) * 6, ((38, 38), (70, 38), (38, 102)), ((38, 134), (70, 102)), ((190, 300),))
-"""What is timed, as plans run it: patches with halo, alone and merged."""
 METHOD = "9"
 """Changes when costs are measured in another way, so that those in a cache do not count any more."""
 TYPICAL = 320 * 180

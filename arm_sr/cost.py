@@ -12,6 +12,11 @@ from .atomic import write_bytes
 from .errors import ArtefactError
 from .models import BICUBIC, ModelCard
 
+Group = tuple[tuple[int, int], ...]
+"""Height and width of tiles that are counted together, in LR pixels."""
+TILES: tuple[Group, ...] = (((38, 38),) * 6, ((38, 38), (70, 38), (38, 102)), ((38, 134), (70, 102)), ((190, 300),))
+"""By what a table is fitted, as plans run it: patches with halo, alone and merged."""
+
 
 @dataclass(frozen=True)
 class CostTable:

@@ -8,8 +8,9 @@ The strategies are those of the deployments of ESPCN (Shi et al., 2016) on such 
     crop      neighbours overlap by twice the halo, and the halo is cut off
 
 Tiles never leave the picture: the last of a row or column is moved back until it ends at the border, so that the
-net pads there as in one pass. Only a picture with a side shorter than the tile's is padded, by repeating its last
-row or column; the result is cropped.
+net pads there as in one pass. Only a picture with a side shorter than the tile's is padded, by its mirror image, and
+the result is cropped: of what was tried (mirror image with and without the border itself, its last row repeated, black)
+nothing came as near to one pass.
 """
 
 from collections.abc import Callable
@@ -87,7 +88,7 @@ def upscale_in_tiles(image: np.ndarray, run: Callable[[np.ndarray], np.ndarray],
     """
     _check(image, tile, scale, strategy, overlap, batch)
     (height, width), (tall, wide) = image.shape[:2], tile
-    image = np.pad(image, ((0, max(tall - height, 0)), (0, max(wide - width, 0)), (0, 0)), mode="edge")
+    image = np.pad(image, ((0, max(tall - height, 0)), (0, max(wide - width, 0)), (0, 0)), mode="symmetric")
     tops, lefts = origins(image.shape[0], tall, overlap), origins(image.shape[1], wide, overlap)
     rows, columns = shares(tops, tall, scale, strategy), shares(lefts, wide, scale, strategy)
     blend = strategy in BLENDING

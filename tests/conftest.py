@@ -1,5 +1,6 @@
 """What the tests share: a small model with its table, and a photo."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,29 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def photo() -> np.ndarray:
     """A photo, uint8 (512, 512, 3)."""
     return skimage.data.astronaut()
+
+
+@pytest.fixture(scope="session")
+def simulator() -> Path:
+    """The compiler's folder of libraries, with its runtime and simulators."""
+    compiler = os.environ.get("ARM_SR_TPU_ENV")
+    if not compiler:
+        pytest.skip("ARM_SR_TPU_ENV is not set: the Python environment with the compiler tpu_mlir")
+    found = sorted(Path(compiler).glob("lib/python*/site-packages/tpu_mlir/lib/libbmrt.so"))
+    if not found:
+        pytest.skip(f"{compiler}: no tpu_mlir there")
+    return found[0].parent
+
+
+@pytest.fixture(scope="session")
+def tiny_bmodels(simulator: Path) -> Iterator[Path]:
+    """The small model compiled for bm1688 INT8, and the simulator to run it."""
+    folder = os.environ.get("ARM_SR_BMODELS")
+    if not folder:
+        pytest.skip("ARM_SR_BMODELS is not set: a folder with the small model of the tests, compiled for bm1688 INT8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ARM_SR_SOPHON_LIB", str(simulator))
+        yield Path(folder).resolve()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed, wait
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -127,27 +127,32 @@ class Sophon(Backend):
         """See `Backend.run_tiles`; as many at once as there are devices."""
         for branch in {branch for branch, _ in tiles}:
             self.load(branch)
-        running = {self._pictures.submit(self._upscale, *tile): number for number, tile in enumerate(tiles)}
+        stop = threading.Event()
+        running = {self._pictures.submit(self._upscale, stop, *tile): number for number, tile in enumerate(tiles)}
         try:
             for future in as_completed(running):
                 yield running[future], future.result()
-        finally:
+        finally:  # also when somebody has seen enough, or interrupts: tiles that have begun are waited for
+            stop.set()
             for future in running:
                 future.cancel()
+            wait(running)
 
-    def _upscale(self, branch: str, picture: np.ndarray) -> np.ndarray:
+    def _upscale(self, stop: threading.Event, branch: str, picture: np.ndarray) -> np.ndarray:
         """A picture of any size: tiles of the shape that costs least."""
         halo = min(self._card.halo, self._card.subnets[branch].receptive_radius)
         net, _ = covering(self._nets[branch], picture.shape[0], picture.shape[1], halo)
-        run, overlap = partial(self._run, net), overlap_of(net, halo)
+        run, overlap = partial(self._run, stop, net), overlap_of(net, halo)
         batch = BATCH * len(self._workers)
         return upscale_in_tiles(picture, run, net.tile, self._card.scale, "crop", overlap, batch=batch)
 
-    def _run(self, net: Net, batch: np.ndarray) -> np.ndarray:
-        return np.stack(list(self._pieces.map(partial(self._run_piece, net), batch)))
+    def _run(self, stop: threading.Event, net: Net, batch: np.ndarray) -> np.ndarray:
+        return np.stack(list(self._pieces.map(partial(self._run_piece, stop, net), batch)))
 
-    def _run_piece(self, net: Net, levels: np.ndarray) -> np.ndarray:
+    def _run_piece(self, stop: threading.Event, net: Net, levels: np.ndarray) -> np.ndarray:
         """One tile, on a device that nobody uses."""
+        if stop.is_set():
+            raise CancelledError
         patience = PATIENCE + net.ms / 1e3 * (SIMULATED_SLOWER if self.simulated else SLOWER)
         worker = self._free.get()
         try:

@@ -53,7 +53,7 @@ class Process:
             with log_file.open("wb") as printed:
                 popen = subprocess.Popen(
                     [*command, str(theirs)], stdin=subprocess.PIPE, stdout=printed, stderr=printed,
-                    pass_fds=(theirs,), env=dict(environment),
+                    pass_fds=(theirs,), env=dict(environment), start_new_session=True,  # an interrupt is ours alone
                 )  # fmt: skip
         except OSError as error:
             answers.close()
@@ -203,7 +203,7 @@ class Worker:
             except Lost as lost:
                 printed = self._report(doing, lost)
                 last = f"; the last that it printed: {printed[-1].strip()}" if printed else ""
-                raise BackendError(f"{self.name} {lost} while {doing}, and so did the one before{last}") from lost
+                raise BackendError(f"{self.name} {lost} while {doing}, for the second time{last}") from lost
 
     def _start(self) -> Process:
         self._process = Process(self._command, self._environment, self._log_file)

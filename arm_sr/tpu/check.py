@@ -1,7 +1,7 @@
 """Before compiling: what a TPU's compiler will make of every node of an ONNX file.
 
-It is looked up in the table of what was measured (`probe`) by what a node asks of the compiler (`operators`); what
-single nodes in tiny networks do not show is in `FACTS`. No compiler is needed.
+It is looked up in the table of what was measured (`probe`) by what a node asks of the compiler (`operators`); why it
+fails, where that is known, and what to write instead is in `WORDS`. No compiler is needed.
 """
 
 from collections import Counter
@@ -18,8 +18,6 @@ from .operators import Input, Network, Node, aspects, input_aspects
 Verdict = Literal["ok", "refused", "wrong", "not probed", "free"]
 ORDER: tuple[Verdict, ...] = ("refused", "wrong", "free", "not probed", "ok")
 """From the worst."""
-ALL = ""
-"""In place of a chip or precision: whichever."""
 
 
 @dataclass(frozen=True)
@@ -49,32 +47,15 @@ class Finding:
         return self.verdict in ("refused", "wrong")
 
 
-@dataclass(frozen=True)
-class Fact:
-    """What was found in whole networks."""
-
-    aspect: str
-    chip: str
-    precision: str
-    reason: str
-
-
-FACTS = (
-    Fact("Conv 1x1 that repeats channels", "bm1684", "INT8", "an anchor by a 1x1 convolution comes out wrong or poor"),
-    Fact("Clip after ConvTranspose", "bm1684", ALL, "the clip is made a part of the deconvolution and then ignored; "
-         "the compiler's own comparison passes it"),
-)  # fmt: skip
-
 CUBIC = ("lowered to linear without a word", "a 5x5 grouped convolution on a picture with a repeated border, and a "
          "DepthToSpace (arm_sr.tpu.graph.bicubic_graph)")  # fmt: skip
-DECONVOLUTION = ("", "Conv to scale**2 times the channels, and DepthToSpace")
-PRODUCTS = ("", "Transpose, Reshape and MatMul")
 WORDS: tuple[tuple[str, str, str], ...] = (
     ("Resize cubic", *CUBIC),
     ("Upsample cubic", *CUBIC),
-    ("Clip after ConvTranspose", "", "clip on the host, too; or Conv and DepthToSpace instead of the deconvolution"),
-    ("ConvTranspose", *DECONVOLUTION),
-    ("Conv 1x1 that repeats channels", "", "Slice and Concat of the channels, and Add"),
+    ("Clip after ConvTranspose", "made a part of the deconvolution and then ignored, which the compiler's own "
+     "comparison passes", "clip on the host, too; or Conv and DepthToSpace instead of the deconvolution"),
+    ("ConvTranspose", "", "Conv to scale**2 times the channels, and DepthToSpace"),
+    ("Conv 1x1 that repeats channels", "an anchor by a 1x1 convolution", "Slice and Concat of the channels, and Add"),
     ("Conv with uneven pads", "", "a Pad before a convolution without"),
     ("Conv dilated", "", "a larger kernel with zeros in it"),
     ("Conv with computed weights", "", "weights that are constant: the compiler has to pack them"),
@@ -86,9 +67,9 @@ WORDS: tuple[tuple[str, str, str], ...] = (
      "DepthToSpace"),
     ("Resize", "", "a convolution and a DepthToSpace"),
     ("Upsample", "", "Resize (opset 11 and later), or a convolution and a DepthToSpace"),
-    ("GridSample", "", "another alignment: warping stays on the host"),
+    ("GridSample", "", "warping on the host"),
     ("Pad", "", "a border that is added on the host, or zeros"),
-    ("Einsum", "", PRODUCTS[1]),
+    ("Einsum", "", "Transpose, Reshape and MatMul"),
     ("Erf", "", "the GELU of tanh, or a ReLU"),
     ("GroupNormalization", "", "Reshape, InstanceNormalization, Reshape, Mul and Add, as exports of opset 17 have it"),
     ("Gelu", "", "its parts, as exports of opset 17 have them"),
@@ -137,7 +118,7 @@ def check_model(path: Path, chip: str, precision: str | None = None, table: Tabl
 
 
 def report(findings: list[Finding]) -> str:
-    """The findings as lines: by verdict and precision what is at fault, then what is fine."""
+    """The findings as lines: what is at fault first, and at the end how many nodes are fine."""
     alike: dict[tuple[str, str, Verdict, str, str], list[str]] = {}
     for each in findings:
         if each.verdict != "ok":
@@ -190,11 +171,7 @@ def _judged(node: str, aspect: str, chip: str, precision: str, table: Table) -> 
     """What was measured, or is known, of one thing that a node asks."""
     results = table.operators.get(aspect, {})
     measured = results.get(f"{chip} {precision}")
-    fact = next((fact for fact in FACTS if fact.aspect == aspect and fact.chip == chip
-                 and fact.precision in (precision, ALL)), None)  # fmt: skip
     why, substitute = _words(aspect)
-    if fact is not None:
-        return Finding(node, aspect, chip, precision, "wrong", f"{fact.reason}{_figures(measured)}", substitute)
     if measured is None:
         return Finding(node, aspect, chip, precision, "not probed", why or "not among what was measured", substitute)
     if measured.verdict == "ok":
@@ -203,15 +180,13 @@ def _judged(node: str, aspect: str, chip: str, precision: str, table: Table) -> 
     in_floats = results.get(f"{chip} {tail}")
     if precision == "INT8" and measured.verdict == "wrong" and in_floats is not None and in_floats.verdict == "ok":
         by_line = f"{tail} for this node, by a line in --quantize_table"
-        substitute = f"{by_line}; or {substitute}" if substitute else by_line
+        substitute = f"{substitute}; or {by_line}" if substitute else by_line
     reason = f"{why}{_figures(measured)}".removeprefix("; ")
     return Finding(node, aspect, chip, precision, measured.verdict, reason, substitute)
 
 
-def _figures(measured: Measured | None) -> str:
+def _figures(measured: Measured) -> str:
     """What was measured, as an end of a reason."""
-    if measured is None or measured.verdict == "ok":
-        return ""
     if measured.error is None:
         return f"; {measured.said}"
     rms = f" ({measured.rms:.1%} RMS)" if measured.rms is not None else ""

@@ -225,16 +225,17 @@ def _folds(node: NodeProto, scope: Scope, opsets: list[onnx.OperatorSetIdProto])
     if not all(name in scope.constants for name in given):
         return False
     values = {name: scope.constants[name] for name in given}
-    results: list[np.ndarray | None] = [None] * len(node.output)
+    made = [name for name in node.output if name]
+    results: list[np.ndarray | None] = [None] * len(made)
     if all(value is not None for value in values.values()):
         ends = [helper.make_empty_tensor_value_info(name) for name in dict.fromkeys(given)]
-        outputs = [helper.make_empty_tensor_value_info(name) for name in node.output]
+        outputs = [helper.make_empty_tensor_value_info(name) for name in made]
         graph = helper.make_graph([node], "one", ends, outputs)
         try:
             results = ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets)).run(None, values)
         except Exception:  # an operator that the reference lacks: constant all the same
-            results = [None] * len(node.output)
-    for name, result in zip(node.output, results, strict=True):
+            results = [None] * len(made)
+    for name, result in zip(made, results, strict=True):
         small = isinstance(result, np.ndarray | np.generic) and np.size(result) <= SMALL
         scope.constants[name] = np.asarray(result) if small else None
     return True
@@ -275,7 +276,7 @@ def aspects(node: Node) -> list[str]:
     """What a node asks of the compiler, one name for each thing that was measured alone: `Conv 3x3`, `Conv dilated`."""
     found = ASPECTS.get(node.operator, lambda each: [each.operator])(node)
     before = node.maker()
-    if node.operator in ("Clip", "Relu", "LeakyRelu") and before in FUSED[node.operator]:
+    if before in FUSED.get(node.operator, ()) and (node.operator != "Clip" or _from_zero(node)):
         found = [*found, f"{node.operator} after {before}"]
     return found
 
@@ -293,6 +294,14 @@ FUSED = {"Clip": ("Conv", "ConvTranspose", "Add", "DepthToSpace"), "Relu": ("Con
          "LeakyRelu": ("Conv",)}  # fmt: skip
 """Activations that the compiler makes a part of what is before them."""
 KERNELS = (1, 3, 5, 9)
+"""Sides that were measured; others count as the next larger."""
+
+
+def _from_zero(clip: Node) -> bool:
+    """Whether its lower bound is 0: the compiler fuses no other."""
+    bound = clip.constant(1)
+    return bool(clip.attribute("min", None) == 0) if bound is None else bool(bound == 0)
+
 
 
 def _kernel(node: Node) -> list[int]:

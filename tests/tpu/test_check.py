@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from arm_sr.errors import ArtefactError, UsageError
 from arm_sr.models import load_model

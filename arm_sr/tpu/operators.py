@@ -320,7 +320,7 @@ def _conv(node: Node) -> list[str]:
     if len(kernel) == 2:
         size = next((size for size in KERNELS if max(kernel) <= size), None)
         found.append(f"Conv {size}x{size}" if size else f"Conv {kernel[0]}x{kernel[1]}")
-        if kernel[0] != kernel[1]:
+        if min(kernel) == 1 < max(kernel):
             found = ["Conv 1xN"]
     else:
         found.append({1: "Conv over one axis"}.get(len(kernel), f"Conv over {len(kernel)} axes"))

@@ -26,7 +26,7 @@ def main() -> None:
         for number, (each, shape) in enumerate(zip(net.outputs, shapes, strict=True)):
             outputs[str(number)] = np.array(each.data).ravel()[: int(np.prod(shape))].reshape(shape)
         temporary = out / f"{bmodel.stem}.tmp.npz"
-        np.savez(temporary, **outputs)
+        np.savez(temporary, **outputs)  # type: ignore[arg-type]
         temporary.replace(out / f"{bmodel.stem}.npz")
 
 

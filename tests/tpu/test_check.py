@@ -156,7 +156,8 @@ def test_functions_are_inlined_and_subgraphs_named(tmp_path: Path) -> None:
     [
         ("y = Conv<group=3, dilations=[2,2], strides=[2,2]>(x, w)", {"w": (3, 1, 3, 3)},
          ["Conv 3x3", "Conv depthwise", "Conv dilated", "Conv strided"]),
-        ("y = Conv<pads=[0,0,1,1]>(x, w)", {"w": (8, 3, 5, 3)}, ["Conv 1xN", "Conv with uneven pads"]),
+        ("y = Conv<pads=[0,0,1,1]>(x, w)", {"w": (8, 3, 5, 3)}, ["Conv 5x5", "Conv with uneven pads"]),
+        ("y = Conv(x, w)", {"w": (8, 3, 7, 1)}, ["Conv 1xN"]),
         ("y = Conv(x, w)", {"w": (8, 3, 31, 31)}, ["Conv 31x31"]),
         ("y = ConvTranspose<strides=[3,3]>(x, w)", {"w": (3, 8, 3, 3)}, ["ConvTranspose 3x3 stride 3"]),
         ("y = Div(s, x)", {"s": np.float32(1)}, ["Div of a constant"]),

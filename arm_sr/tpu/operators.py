@@ -232,7 +232,7 @@ def _folds(node: NodeProto, scope: Scope, opsets: list[onnx.OperatorSetIdProto])
         outputs = [helper.make_empty_tensor_value_info(name) for name in made]
         graph = helper.make_graph([node], "one", ends, outputs)
         try:
-            results = ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets)).run(None, values)
+            results = list(ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets)).run(None, values))
         except Exception:  # an operator that the reference lacks: constant all the same
             results = [None] * len(made)
     for name, result in zip(made, results, strict=True):
@@ -254,7 +254,9 @@ def _nodes(graph: GraphProto, scope: Scope, where: str) -> Iterator[Node]:
         for attribute in node.attribute:
             graphs = [attribute.g] if attribute.type == AttributeProto.GRAPH else list(attribute.graphs)
             for inner in graphs:
-                constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in inner.initializer}
+                constants: dict[str, np.ndarray | None] = {
+                    tensor.name: numpy_helper.to_array(tensor) for tensor in inner.initializer
+                }
                 for each in inner.node:
                     if each.op_type == "Constant":
                         constants[each.output[0]] = _value(each)

@@ -217,7 +217,11 @@ def probe_all(names: list[str], compiler: Compiler, table: Table, folder: Path, 
     }
     simulators = {chip: Simulator(compiler, chip, folder / "links" / chip) for chip, _ in TARGETS}
     missing = [name for name in names if table.nets.get(name) != text_of(NETS[name])]
-    for group in groups(missing, together):
+    known = set(converted(compiler))
+    refused = [name for name in missing if any(each.op_type not in known for each in NETS[name].model().graph.node)]
+    others = [name for name in missing if name not in refused]
+    # Those that will be refused would be searched for in a group.
+    for group in [*([name] for name in refused), *groups(others, together)]:
         nets = {name: NETS[name] for name in group}
         for name, results in measure(nets, TARGETS, compiler, simulators, folder / "nets").items():
             table.operators[name] = {" ".join(target): results[" ".join(target)] for target in TARGETS}

@@ -461,6 +461,12 @@ def _erf(node: Node) -> list[str]:
     return ["Erf in a GELU" if pattern in (["Div", "Add"], ["Mul", "Add"]) else "Erf"]
 
 
+def _hard_sigmoid(node: Node) -> list[str]:
+    """The compiler knows torch's slope only, not that of ONNX, 0.2."""
+    alpha = float(str(node.attribute("alpha", 0.2)))
+    return ["HardSigmoid" if abs(alpha - 1 / 6) < 1e-4 else "HardSigmoid of another alpha"]
+
+
 def _sigmoid(node: Node) -> list[str]:
     source = node.input(0)
     silu = any(user.op_type == "Mul" and source in user.input for user in node.users())
@@ -494,6 +500,7 @@ def _clip(node: Node) -> list[str]:
 ASPECTS: Mapping[str, Callable[[Node], list[str]]] = {
     "Conv": _conv, "ConvTranspose": _conv_transpose, "Pow": _pow, "Slice": _slice, "DepthToSpace": _depth_to_space,
     "Transpose": _transpose, "Pad": _pad, "Resize": _resize, "Upsample": _upsample, "Erf": _erf, "Sigmoid": _sigmoid,
+    "HardSigmoid": _hard_sigmoid,
     "Softmax": _softmax, "MatMul": _products, "Einsum": _einsum, "Clip": _clip,
     "DequantizeLinear": lambda _: ["QuantizeLinear"],
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Min", "Max"), _binary),

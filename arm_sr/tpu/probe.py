@@ -186,7 +186,7 @@ def _words(error: CompileError) -> str:
     """The first line of what the compiler itself said, without this machine's folders."""
     lines = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
     # A failed command line says only that there was one.
-    own = [line for line in lines if not re.search(r"\[Failed\]|\[Running\]|Traceback|tpuc-opt", line)] or lines
+    own = [line for line in lines if not re.search(r"\[Failed\]|\[Running\]|Traceback|tpuc-opt|^raise ", line)] or lines
     text = re.sub(r"(?<![\w.])/[\w./+-]*/", "", own[0])
     return text[:300]
 

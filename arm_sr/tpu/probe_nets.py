@@ -152,10 +152,12 @@ NETS: dict[str, ProbeNet] = {
             "ones": np.repeat(np.eye(3, dtype=np.float32), 4, 0).reshape(12, 3, 1, 1),
             "k": np.random.default_rng(SEED).normal(0, 0.02, (12, 3, 3, 3)).astype(np.float32)}),
     # Activations
-    **_same("Relu", "Sigmoid", "Tanh", "Elu", "Selu", "Softplus", "HardSigmoid", "Erf", "Abs", "Neg", "Exp"),
+    **_same("Relu", "Sigmoid", "Tanh", "Elu", "Selu", "Softplus", "Erf", "Abs", "Neg", "Exp"),
     **_same("HardSwish", opset=14),
     **_same("Mish", opset=18),
     **_same("Log", "Sqrt", "Reciprocal", low=0.2),
+    "HardSigmoid": ProbeNet("y = HardSigmoid<alpha=0.16666667>(x)"),
+    "HardSigmoid of another alpha": ProbeNet("y = HardSigmoid(x)"),
     "LeakyRelu": ProbeNet("y = LeakyRelu<alpha=0.1>(x)"),
     "PRelu": ProbeNet("y = PRelu(x, s)", constants={"s": np.linspace(0.1, 0.4, 8, dtype=np.float32).reshape(8, 1, 1)}),
     "Erf in a GELU": ProbeNet("a = Div(x, root) b = Erf(a) c = Add(b, one) d = Mul(x, c) y = Mul(d, half)",

@@ -164,6 +164,8 @@ def test_functions_are_inlined_and_subgraphs_named(tmp_path: Path) -> None:
         ("y = Mul(s, x)", {"s": np.ones((1, 3, 1, 1), np.float32)}, ["Mul by a constant per channel"]),
         ("y = Pow(x, s)", {"s": np.float32(0.5)}, ["Pow 0.5"]),
         ("y = ReduceMean<axes=[-1, -2]>(x)", {}, ["ReduceMean axes 2,3"]),
+        ("y = HardSigmoid(x)", {}, ["HardSigmoid of another alpha"]),
+        ("y = HardSigmoid<alpha=0.16666667>(x)", {}, ["HardSigmoid"]),
         ("y = Softmax<axis=-3>(x)", {}, ["Softmax axis 1"]),
         ("y = Transpose(x)", {}, ["Transpose 3,2,1,0"]),
         ("y = Concat<axis=-3>(x, x)", {}, ["Concat axis 1"]),

@@ -22,7 +22,7 @@ from .models import BICUBIC, ModelCard, digest
 
 MANIFEST = "bmodels.json"
 FORMAT = 1
-CHIPS = ("bm1684", "bm1684x", "bm1688")
+
 MAGIC, CHIP_FIELD = 0xFF55AAEE, 3
 """How a bmodel begins, and which field of its description names the chip."""
 

@@ -143,7 +143,8 @@ def test_every_form_gives_the_pictures_of_the_network(form, photo, tmp_path):
             with torch.no_grad():
                 expected = plain(torch.from_numpy(batch).permute(0, 3, 1, 2) / 255).permute(0, 2, 3, 1).numpy() * 255
             sr = backend.run("net", batch)
-            if form in SHAPES and (height < 20 or width < 28):  # padded by its mirror image, where the network pads with zeros
+            # Smaller ones are padded by their mirror image, where the network pads with zeros.
+            if form in SHAPES and (height < 20 or width < 28):
                 assert sr.shape == expected.shape
             elif backend.precision == "fp32":
                 assert np.abs(sr - expected.clip(0, 255)).max() <= 0.51, (backend.name, height, width)

@@ -13,6 +13,7 @@ each chip and precision. What is there already is not compiled again. A chip get
 
 import argparse
 import logging
+import sys
 from pathlib import Path
 
 from arm_sr.cli import run_tool
@@ -42,6 +43,14 @@ def main() -> None:
     if args.setup:
         logging.info("%s is installed in %s", set_up(args.environment).version, args.environment)
         return
+    if args.check:
+        from arm_sr.tpu.check import check_model
+        from arm_sr.tpu.check import report as told
+
+        findings = [finding for chip in args.chip for precision in args.precision or [None]
+                    for finding in check_model(args.check, chip, precision)]  # fmt: skip
+        print(told(findings))
+        sys.exit(1 if any(finding.fault for finding in findings) else 0)
     if not args.data or not args.output:
         raise UsageError("--data, pictures to calibrate and check on, and -o are needed")
     from arm_sr.tpu.build import compile_model, report

@@ -19,10 +19,10 @@ from .cost import TILES, CostTable, fit_cost
 from .errors import ArtefactError, UsageError
 from .fixed_tiles import tiles_along
 from .models import BICUBIC, ModelCard, digest
+from .tpu.chips import CHIPS
 
 MANIFEST = "bmodels.json"
 FORMAT = 1
-
 MAGIC, CHIP_FIELD = 0xFF55AAEE, 3
 """How a bmodel begins, and which field of its description names the chip."""
 
@@ -140,7 +140,7 @@ class Bmodels:
         """The precision, and what is there for every sub-net of `card`.
 
         Args:
-            chip: one of `CHIPS`.
+            chip: one of `tpu.chips.CHIPS`.
             precision: one that was compiled for it; None where there is only one.
             card: the model.
 

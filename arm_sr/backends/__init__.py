@@ -58,7 +58,7 @@ def open_backend(name: str, card: ModelCard, precision: str | None = None, threa
 
 
 def _open_tpu(name: str, card: ModelCard, precision: str | None, bmodels: Path | None) -> Backend:
-    from ..bmodels import CHIPS
+    from ..tpu.chips import CHIPS
 
     _, chip, own, *more = [*name.split(":"), "", ""]
     if chip not in CHIPS or any(more):

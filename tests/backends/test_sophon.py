@@ -371,8 +371,8 @@ def test_pictures_go_through_plans_of_it(opened, tiny_model, photo):
 
 
 @pytest.mark.parametrize(("name", "how", "says"), [
-    ("sophon", {}, "'sophon' should be sophon:CHIP.*bm1684, bm1684x, bm1688"),
-    ("sophon:bm1690", {}, "with a CHIP of bm1684, bm1684x, bm1688"),
+    ("sophon", {}, "'sophon' should be sophon:CHIP.*bm1684x, bm1684, bm1688"),
+    ("sophon:bm1690", {}, "with a CHIP of bm1684x, bm1684, bm1688"),
     ("sophon:bm1688:INT8:1", {}, "should be sophon:CHIP"),
     ("sophon:bm1688:INT8", {"bmodels": None}, "needs the folder of its compiled sub-nets"),
     ("sophon:bm1688", {"precision": "fp32"}, "leave precision out"),

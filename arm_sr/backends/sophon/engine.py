@@ -40,7 +40,7 @@ class Sophon(Backend):
     Args:
         card: the model.
         bmodels: what was compiled of it.
-        chip: one of `bmodels.CHIPS`.
+        chip: one of `tpu.chips.CHIPS`.
         precision: one that was compiled for it, or None where there is only one.
         workers: one for each device.
         simulated: whether those are simulators.

@@ -115,7 +115,8 @@ def test_several_inputs_go_on_after_a_bad_one(run, small: np.ndarray) -> None:
     status, out, err = run("upscale", "a.png", "b.png", "c.png", "-o", "out", "-b", "30%", "--json", "-", "-q")
     assert 1 == status
     assert "b.png" in err
-    assert ["a.png", "c.png"] == [json.loads(line)["file"] for line in out.splitlines()]
+    assert ["a.png", "b.png", "c.png"] == [json.loads(line)["file"] for line in out.splitlines()]
+    assert ["error" in json.loads(line) for line in out.splitlines()] == [False, True, False]
     assert {"a_x4.png", "c_x4.png"} == {p.name for p in Path("out").iterdir()}
 
 
@@ -152,7 +153,7 @@ def test_a_report_tells_what_was_done_before_the_end(
     assert 130 == run("upscale", "a.png", "b.png", "c.png", *how)[0]
     assert "a.png" == json.loads(Path("r.json").read_text().splitlines()[0])["file"]
     assert 1 == run("upscale", "d.png", *how)[0]
-    assert "" == Path("r.json").read_text()
+    assert {"file", "error"} == set(json.loads(Path("r.json").read_text()))
 
 
 def test_several_inputs_give_what_each_gives_alone(run, tiny_model: Path, small: np.ndarray) -> None:
@@ -212,8 +213,10 @@ def test_a_failure_in_the_middle_is_named_in_its_place(
     how = ["-m", tiny_model, "--width", "bicubic", "--json", "-"]
     status, out, err = run("upscale", "a.png", "b.png", "c.png", "-o", "out", *how)
     assert 1 == status
-    assert ["a.png", "c.png"] == [json.loads(line)["file"] for line in out.splitlines()]
+    first_line, failed_line, last_line = map(json.loads, out.splitlines())
+    assert ["a.png", "b.png", "c.png"] == [first_line["file"], failed_line["file"], last_line["file"]]
     first, error, last, count = err.splitlines()
+    assert f"arm-sr: error: {failed_line['error']}" == error
     assert first.startswith("a.png -> ")
     assert error.startswith("arm-sr: error: ")
     assert ("out/b_x2.png" if where in ("checking", "writing") else "b.png") in error
@@ -259,7 +262,7 @@ def test_large_pictures_and_those_by_the_clock_go_one_by_one(
 ) -> None:
     """The second is read when the first is written, in strips (PNG) or whole (JPEG)."""
     if options == ["large"]:
-        monkeypatch.setattr("arm_sr.cli.upscale.STRIPS_FROM", 0)
+        monkeypatch.setattr("arm_sr.cli.picture.STRIPS_FROM", 0)
         options = []
     events, replace = [], Path.replace
 
@@ -381,7 +384,8 @@ def test_what_cannot_be_read_is_one_sentence(run, photo: np.ndarray, name: str) 
         case "folder":
             Path(name).mkdir()
     before = {p.name for p in Path().iterdir()} - {"cache"}
-    status, out, err = run("upscale", name, "-o", "out.png", "-q", "--heatmap", "h.png")
+    heat = [] if name == "folder" else ["--heatmap", "h.png"]
+    status, out, err = run("upscale", name, "-o", "out.png", "-q", *heat)
     assert (1, "") == (status, out)
     assert name in err
     assert 1 == len(err.splitlines())
@@ -586,7 +590,7 @@ def test_large_results_are_written_in_strips(run, tiny_model: Path, small: np.nd
         save(planes, source)
         reports, pictures = [], []
         for limit in (10**9, 0):
-            monkeypatch.setattr("arm_sr.cli.upscale.STRIPS_FROM", limit)
+            monkeypatch.setattr("arm_sr.cli.picture.STRIPS_FROM", limit)
             options = ["-m", tiny_model, "-b", "60%", "--heatmap", "h.png", "--json", "-", "-q"]
             status, out, _ = run("upscale", source, "-o", name, *options)
             assert status == 0

@@ -27,8 +27,8 @@ def add_model(parser: argparse.ArgumentParser, default: str | None = "plain-x4")
     add("--cost", type=Path, metavar="FILE", help="cost table of a device, which %% then counts instead of MACs")
 
 
-def add_choice(parser: argparse.ArgumentParser) -> None:
-    """`-b`, `--eta`, `--width`, `--deadline`, `--objective`."""
+def add_choice(parser: argparse.ArgumentParser) -> Any:
+    """`-b`, `--eta`, `--width`, `--deadline`, `--objective`; returns the group of those that exclude each other."""
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("-b", "--budget", help="40%% or 0.4 of the largest sub-net, 2.5GMAC, 150ms, or max (default)")
     choice.add_argument(
@@ -43,6 +43,7 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
         choices=("mse", "psnr"),
         help="mse: the total squared error (default), or psnr: ARM's mean of the PSNRs of patches (default with --eta)",
     )
+    return choice
 
 
 def add_talk(parser: argparse.ArgumentParser, verbose: str = "") -> None:

@@ -4,6 +4,7 @@ Pillow decodes, because it notices cut files; what it reduces to 8 bits (16-bit 
 more by OpenCV. A file is hostile until decoded: whatever goes wrong is an `ImageError` of one sentence.
 """
 
+import hashlib
 import io
 import os
 import threading
@@ -120,14 +121,36 @@ def read_image(path: str | os.PathLike[str]) -> Image:
     profile, into sRGB); the EXIF orientation is applied. Raises ImageError: the file cannot be opened, is
     not such a picture, is damaged or cut short, has several frames, over MAX_PIXELS or another depth.
     """
-    path = Path(path)
+    with _opened(Path(path)) as stream:
+        return _decode(Path(path), stream)
+
+
+def read_with_digest(path: str | os.PathLike[str]) -> tuple[Image, str]:
+    """As `read_image`, and the SHA-256 of the file in hexadecimal."""
+    with _opened(Path(path)) as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        stream.seek(0)
+        return _decode(Path(path), stream), digest
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width of the picture that `read_image` would give, by the header of the file; raises ImageError."""
+    with _opened(Path(path)) as stream:
+        image, _ = _identified(Path(path), stream)
+        turned = not isinstance(image, TiffImageFile) and _orientation(image) in (5, 6, 7, 8)  # their size is upright
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[io.BufferedReader]:
+    """The file for reading; whatever its decoder raises is an ImageError."""
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             kind = "a folder" if path.is_dir() else "a device"
             raise ImageError(f"{path}: this is {kind}, not a picture; name a picture file")
         with path.open("rb") as stream, _SILENCE, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decode(path, stream)
+            yield stream
     except ImageError:
         raise
     except Exception as error:  # decoders raise anything on rubbish
@@ -140,7 +163,8 @@ def read_image(path: str | os.PathLike[str]) -> Image:
         raise ImageError(f"{path}: {reason}") from error
 
 
-def _decode(path: Path, stream: BinaryIO) -> Image:
+def _identified(path: Path, stream: BinaryIO) -> tuple[ImageFile, bytes]:
+    """The picture, not yet decoded, and the first bytes of its file."""
     header = stream.read(32)
     if not header:
         raise ImageError(f"{path}: the file is empty; copy it again")
@@ -152,6 +176,11 @@ def _decode(path: Path, stream: BinaryIO) -> Image:
     if image.width * image.height > MAX_PIXELS:
         size = f"{image.width}x{image.height}"
         raise ImageError(f"{path}: {size} is over {MAX_PIXELS:,} pixels; cut the picture into smaller ones")
+    return image, header
+
+
+def _decode(path: Path, stream: BinaryIO) -> Image:
+    image, header = _identified(path, stream)
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise ImageError(f"{path}: this file has {frames} frames; extract one of them to a file of its own")
@@ -162,7 +191,7 @@ def _decode(path: Path, stream: BinaryIO) -> Image:
         if len(stream.read(4)) < 4:
             raise EOFError("no end mark")
         stream.seek(0)
-        image = plugin(stream)
+        image = PngImageFile(stream)
     elif isinstance(image, TiffImageFile):
         bits = max(image.tag_v2.get(258, (1,)))
         white_is_zero = image.tag_v2.get(262) == 0
@@ -233,13 +262,18 @@ def _colour_key(pixels: Array, image: ImageFile, bits: int) -> Array | None:
 
 def _upright(planes: Array, image: ImageFile) -> Array:
     """`planes` turned as EXIF says; Pillow and OpenCV do so themselves for TIFF, and then EXIF says nothing."""
-    try:
-        orientation = image.getexif().get(274, 1)
-    except Exception:
-        return planes
+    orientation = _orientation(image)
     planes = planes.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else planes
     planes = planes[:, ::-1] if orientation in (2, 3, 6, 7) else planes
     return planes[::-1] if orientation in (3, 4, 7, 8) else planes
+
+
+def _orientation(image: ImageFile) -> int:
+    """As EXIF has it, 1 where rubbish stands in its place."""
+    try:
+        return image.getexif().get(274, 1)
+    except Exception:
+        return 1
 
 
 def _format_for(where: str, suffix: str, width: int, height: int, sixteen_bit: bool, alpha: bool) -> _Format:

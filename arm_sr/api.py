@@ -323,10 +323,16 @@ def upscale(image: np.ndarray, scale: int = 4, budget: str | float | Budget | No
     return _upscaler(model_of_scale(scale), backend).upscale(image, budget, **how).image
 
 
+def models_by_scale() -> dict[int, str]:
+    """The scales of the shipped models, ascending, with a model of each: the default one if it has it."""
+    names = sorted(list_models(), key=lambda name: name != DEFAULT_MODEL)
+    scales = {load_model(name).scale: name for name in reversed(names)}
+    return dict(sorted(scales.items()))
+
+
 def model_of_scale(scale: int) -> str:
-    """Name of the shipped model of `scale`, the default one if it has it; ModelError when there is none."""
-    scales = {name: load_model(name).scale for name in list_models()}
-    fitting = [name for name, own in scales.items() if own == scale]
-    if not fitting:
-        raise ModelError(f"no model of scale {scale}; there are {', '.join(f'{n} (x{s})' for n, s in scales.items())}")
-    return DEFAULT_MODEL if DEFAULT_MODEL in fitting else fitting[0]
+    """Name of the shipped model of `scale`; ModelError when there is none."""
+    scales = models_by_scale()
+    if scale not in scales:
+        raise ModelError(f"no model of scale {scale}; there are {', '.join(f'{n} (x{s})' for s, n in scales.items())}")
+    return scales[scale]

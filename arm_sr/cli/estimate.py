@@ -9,16 +9,14 @@ from ..errors import ImageError
 from .files import Files
 
 if TYPE_CHECKING:
-    from ..api import Upscaler
     from .job import Job, Size
-
-    UpscalerOf = Callable[[Size], Upscaler]
+    from .upscalers import Upscalers
 
 SAMPLED, CROP = 6, 128
 """Pictures of which a crop of this side is upscaled to tell how long all will take."""
 
 
-def spread(sizes: "dict[Files, Size]", upscaler_of: "UpscalerOf", total_ms: float,
+def spread(sizes: "dict[Files, Size]", upscalers: "Upscalers", total_ms: float,
            watched: Callable[[Sequence[Files], str], Any]) -> tuple[dict[str, Any], dict[Files, float]]:  # fmt: skip
     """The choice with which all pictures are predicted to take at most `total_ms`, and what each is to take by it.
 
@@ -35,27 +33,27 @@ def spread(sizes: "dict[Files, Size]", upscaler_of: "UpscalerOf", total_ms: floa
             pixels = read_image(file.source).pixels
         except ImageError:
             continue
-        curves[file] = upscaler_of(sizes[file]).planner.curve(engine_picture(check_image(pixels)))
+        curves[file] = upscalers.of(sizes[file]).planner.curve(engine_picture(check_image(pixels)))
     eta = eta_within(list(curves.values()), total_ms)
     return {"eta": eta, "objective": "mse"}, {file: curve.cost_at(eta) for file, curve in curves.items()}
 
 
-def describe(args: argparse.Namespace, job: "Job", done: int, upscaler_of: "UpscalerOf") -> str:
+def describe(args: argparse.Namespace, job: "Job", done: int, upscalers: "Upscalers") -> str:
     """One line: how many pictures of what size are left to do, how many are done, and how long it will take."""
     inputs = sum(height * width for height, width in job.sizes.values())
-    outputs = sum(height * width * upscaler_of((height, width)).scale ** 2 for height, width in job.sizes.values())
+    outputs = sum(height * width for height, width in map(upscalers.result_of, job.sizes.values()))
     parts = [f"{len(job.sizes)} pictures, {inputs / 1e6:.1f} to {outputs / 1e6:.1f} megapixels"]
     if job.planned_ms is not None:
         parts.append(f"{args.budget_total} asked for all, {job.planned_ms / 1e3:.2f} s planned")
     elif job.sizes:
-        seconds = _seconds(args, job, upscaler_of)
+        seconds = _seconds(args, job, upscalers)
         if seconds is not None:
             parts.append(f"about {seconds:.0f} s without files" if seconds >= 1 else "under a second without files")
     parts += [f"{done} done before"] if done else []
     return f"arm-sr: {'; '.join(parts)}"
 
 
-def _seconds(args: argparse.Namespace, job: "Job", upscaler_of: "UpscalerOf") -> float | None:
+def _seconds(args: argparse.Namespace, job: "Job", upscalers: "Upscalers") -> float | None:
     """About how long the pictures will take, files not counted; None when none of those that were tried can be read.
 
     As crops of some of them take, upscaled as all will be; at most what each may take.
@@ -74,7 +72,7 @@ def _seconds(args: argparse.Namespace, job: "Job", upscaler_of: "UpscalerOf") ->
         except ImageError:
             continue  # it fails when it is its turn
         top, left = ((side - min(side, CROP)) // 2 for side in image.shape[:2])
-        crop, upscaler = image[top : top + CROP, left : left + CROP], upscaler_of(job.sizes[file])
+        crop, upscaler = image[top : top + CROP, left : left + CROP], upscalers.of(job.sizes[file])
         upscaler.upscale(crop, **job.how)  # loads what it needs
         begun = time.perf_counter()
         upscaler.upscale(crop, **job.how)

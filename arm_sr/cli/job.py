@@ -2,8 +2,9 @@
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,10 @@ from ..manifest import Entry, Manifest, file_digest, settings_digest
 from .files import Files
 from .outcomes import Outcomes, say
 from .picture import Picture, Write, read
+from .upscalers import Upscalers
 
 if TYPE_CHECKING:
-    from ..api import Upscaler
+    from ..scheduler import Budget
 
 Size = tuple[int, int]
 """Height and width."""
@@ -29,18 +31,18 @@ class Job:
     Args:
         args: of the command.
         files: the pictures, in order.
-        how: the choice that `Upscaler.upscale` takes, unless `total_ms` makes it.
-        total_ms: milliseconds that all pictures may take together, or None.
-        upscaler_of: gives the upscaler of a picture of some size.
+        how: the choice that `Upscaler.upscale` takes, unless `total` makes it.
+        total: what all pictures may take together, or None.
+        upscalers: of the command.
         outcomes: is told of pictures that fail.
     """
 
-    def __init__(self, args: argparse.Namespace, files: Sequence[Files], how: dict[str, Any], total_ms: float | None,
-                 upscaler_of: "Callable[[Size], Upscaler]", outcomes: Outcomes) -> None:  # fmt: skip
-        self._args, self._all, self._total_ms = args, files, total_ms
-        self._upscaler_of, self._outcomes = upscaler_of, outcomes
+    def __init__(self, args: argparse.Namespace, files: Sequence[Files], how: dict[str, Any], total: "Budget | None",
+                 upscalers: Upscalers, outcomes: Outcomes) -> None:  # fmt: skip
+        self._args, self._all, self._total = args, files, total
+        self._upscalers, self._outcomes = upscalers, outcomes
         self._manifest: Manifest | None = None
-        self._settings: dict[int, str] = {}
+        self._settings: dict[int, str] = {}  # by the scale of the model
         self._resources = ExitStack()
         self.sizes: dict[Files, Size] = {}
         """The pictures that are left to do, in order."""
@@ -65,14 +67,14 @@ class Job:
                     resources.enter_context(self._manifest)
                     remove_leftovers(file.target for file in self._all)
             sizes = self._measured()
-            if self._total_ms is not None:
+            if self._total is not None:
                 # Of all pictures, so that a job that goes on has the trade-off that it began with.
-                self.how, shares = spread(sizes, self._upscaler_of, self._total_ms, self._watched)
+                self.how, shares = spread(sizes, self._upscalers, self._total.value, self._watched)
             self.sizes = self._left(sizes)
-            if self._total_ms is not None:
+            if self._total is not None:
                 self.planned_ms = sum(shares.get(file, 0.0) for file in self.sizes)
             if not args.quiet and not args.dry_run:
-                say(describe(args, self, len(sizes) - len(self.sizes), self._upscaler_of))
+                say(describe(args, self, len(sizes) - len(self.sizes), self._upscalers))
             pixels = sum(height * width for height, width in self.sizes.values())
             hidden = True if args.quiet or args.dry_run else None
             bar = tqdm(total=pixels, desc="upscaling", unit="px", unit_scale=True, leave=False, disable=hidden)
@@ -98,8 +100,7 @@ class Job:
         def write_and_note() -> "tuple[Any, dict[str, Any]]":
             plan, report = write()
             if self._manifest and not self._args.dry_run:
-                height, width = picture.image.pixels.shape[:2]
-                settings = self._settings_of(self._upscaler_of((height, width)))
+                settings = self._settings_of(picture.size)
                 output_sha256 = file_digest(file.target)
                 self._manifest.add(Entry(self._output(file), file.name, picture.digest, settings, output_sha256))
             return plan, report
@@ -132,7 +133,7 @@ class Job:
         left = {}
         for file in self._watched(list(sizes), "comparing"):
             try:
-                settings = self._settings_of(self._upscaler_of(sizes[file]))
+                settings = self._settings_of(sizes[file])
                 if not self._manifest.is_done(self._output(file), file.source, settings):
                     left[file] = sizes[file]
             except ImageError as error:
@@ -142,20 +143,23 @@ class Job:
     def _output(self, file: Files) -> str:
         return Path(os.path.relpath(file.target, self._args.output)).as_posix()
 
-    def _settings_of(self, upscaler: "Upscaler") -> str:
-        """Digest of all that a result depends on besides its picture; of a time, only what was asked for."""
-        if id(upscaler) not in self._settings:
+    def _settings_of(self, size: Size) -> str:
+        """Digest of all that the result of a picture of this size depends on besides it; of a time, only what was asked
+        for."""
+        upscaler = self._upscalers.of(size)
+        if upscaler.scale not in self._settings:
             from ..lut import table_path
 
             args, card, engine = self._args, upscaler.card, upscaler.backend
             table = args.lut or table_path(card)
-            choice = self.how if self._total_ms is None else {"budget_total": self._total_ms}
-            self._settings[id(upscaler)] = settings_digest({
+            choice = self.how if self._total is None else {"budget_total": self._total.value}
+            self._settings[upscaler.scale] = settings_digest({
                 "model": card.sha256,
                 "halo": card.halo,
                 "table": file_digest(table) if table.exists() else None,
                 "cost": file_digest(args.cost) if args.cost else None,
                 "engine": [engine.name, engine.version, engine.precision],
                 "choice": choice,
+                "size": asdict(self._upscalers.size),
             })  # fmt: skip
-        return self._settings[id(upscaler)]
+        return self._settings[upscaler.scale]

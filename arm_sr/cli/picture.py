@@ -1,18 +1,19 @@
 """One picture of `arm-sr upscale`, from what was read to the file."""
 
 import argparse
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .files import Files
+from .upscalers import Upscalers
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
 
     from ..api import Upscaler
@@ -36,6 +37,12 @@ class Picture:
     """SHA-256 of its file, empty where nobody asked for it."""
     read_ms: float
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width = self.image.pixels.shape[:2]
+        return height, width
+
 
 def read(files: Files, with_digest: bool = False) -> Picture:
     """Read the picture of `files`."""
@@ -46,10 +53,10 @@ def read(files: Files, with_digest: bool = False) -> Picture:
     return Picture(image, digest, 1e3 * (time.perf_counter() - begun))
 
 
-def is_large(image: "Image", scale: int) -> bool:
-    """Whether the result is too large to be in memory beside another."""
-    height, width = image.pixels.shape[:2]
-    return height * width * scale**2 > STRIPS_FROM
+def is_large(size: tuple[int, int], upscalers: Upscalers) -> bool:
+    """Whether what is made of a picture of this height and width is too large to be in memory beside another."""
+    scale = upscalers.of(size).scale
+    return max(size[0] * size[1] * scale**2, math.prod(upscalers.result_of(size))) > STRIPS_FROM
 
 
 @contextmanager
@@ -73,24 +80,51 @@ def progress(args: argparse.Namespace, upscaler: "Upscaler", name: str, pixels: 
             bar.update(end - bar.n)  # what was interpolated, too
 
 
-def upscale_picture(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], files: Files, picture: Picture,
-                    job_bar: Any = None) -> Write:  # fmt: skip
+def upscale_picture(args: argparse.Namespace, upscalers: Upscalers, how: dict[str, Any], files: Files,
+                    picture: Picture, job_bar: Any = None) -> Write:  # fmt: skip
     """Upscale a picture; what it returns writes the result."""
     import numpy as np
 
-    from ..errors import ImageError
-    from ..imaging.io import check_writable, takes_strips
-    from ..report import statistics
+    upscaler, to = upscalers.of(picture.size), upscalers.result_of(picture.size)
+    begun, image, target = time.perf_counter(), picture.image, files.target
+    planes = image.pixels if image.alpha is None else np.dstack([image.pixels, image.alpha])
+    enlarged = to[0] > picture.size[0] or to[1] > picture.size[1]
+    if not enlarged:  # no sub-net is of use
+        how = {"width": upscaler.branches[0]}
+    if not args.dry_run:
+        _check(args, target, image, to)
+    with progress(args, upscaler, files.source.name, math.prod(picture.size), job_bar):
+        if args.dry_run:
+            write = _plan_only(upscaler, how, planes)
+        elif not enlarged:
+            write = _reduce(args, upscaler, how, planes, image, to, target)
+        elif is_large(picture.size, upscalers) and args.deadline is None and _take_strips(args, target):
+            write = _upscale_in_strips(args, upscaler, how, planes, image, to, target)
+        else:
+            write = _upscale_whole(args, upscaler, how, planes, image, to, target)
+    upscale_ms = 1e3 * (time.perf_counter() - begun)
 
-    begun, image, read_ms, target = time.perf_counter(), picture.image, picture.read_ms, files.target
-    if args.dry_run:
-        planned = upscaler.plan(image.pixels, **how)
-        plan_ms = 1e3 * (time.perf_counter() - begun)
-        time_ms = {"read": read_ms, "plan": plan_ms, "infer": 0.0, "stitch": 0.0, "write": 0.0,
-                   "total": read_ms + plan_ms}  # fmt: skip
-        engine = {"backend": upscaler.backend.name, "precision": upscaler.backend.precision}
-        report = {"file": str(files.source), **statistics(planned, time_ms=time_ms, macs=0.0, **engine)}
-        return lambda: (planned, report)
+    def write_and_report() -> "tuple[Plan, dict[str, Any]]":
+        begun = time.perf_counter()
+        plan, stats = write()
+        own_ms = upscale_ms + 1e3 * (time.perf_counter() - begun)
+        time_ms = {"resize": 0.0, **stats["time_ms"]}
+        done_ms = time_ms["total"] + time_ms["resize"]
+        time_ms |= {"read": picture.read_ms, "write": own_ms - done_ms, "total": picture.read_ms + own_ms}
+        stats["time_ms"] = {name: round(value, 3) for name, value in time_ms.items()}
+        stats["output"] = {"width": to[1], "height": to[0]}
+        where = {} if args.dry_run else {"output_file": str(target)}
+        return plan, {"file": str(files.source), **where, **stats}
+
+    return write_and_report
+
+
+def _check(args: argparse.Namespace, target: Path, image: "Image", to: tuple[int, int]) -> None:
+    """ImageError when the result, or the heat map, could not be written; the folder of `target` is made."""
+    from ..errors import ImageError
+    from ..imaging.io import check_writable
+
+    height, width = to
     if args.output is None and os.path.lexists(target):
         raise ImageError(f"{target}: exists already; remove it or name the output with -o")
     if args.output is not None and target != args.output:
@@ -99,69 +133,102 @@ def upscale_picture(args: argparse.Namespace, upscaler: "Upscaler", how: dict[st
         except OSError as error:
             reason = f"its folder cannot be made ({error.strerror or error}); choose another place"
             raise ImageError(f"{target}: {reason}") from error
-    height, width = (side * upscaler.scale for side in image.pixels.shape[:2])
     depth = {"sixteen_bit": image.pixels.dtype.itemsize == 2, "alpha": image.alpha is not None}
     check_writable(target, width, height, **depth)
     if args.heatmap:
         check_writable(args.heatmap, width, height, sixteen_bit=False, alpha=False)
-    planes = image.pixels if image.alpha is None else np.dstack([image.pixels, image.alpha])
-    written = [target, *([args.heatmap] if args.heatmap else [])]
-    in_strips = is_large(image, upscaler.scale) and args.deadline is None and all(map(takes_strips, written))
-    with progress(args, upscaler, files.source.name, planes.shape[0] * planes.shape[1], job_bar):
-        upscale = _upscale_in_strips if in_strips else _upscale_whole
-        write = upscale(args, upscaler, how, planes, image.icc_profile, target)
-    upscale_ms = 1e3 * (time.perf_counter() - begun)
 
-    def write_and_report() -> "tuple[Plan, dict[str, Any]]":
-        begun = time.perf_counter()
-        plan, stats = write()
-        own_ms = upscale_ms + 1e3 * (time.perf_counter() - begun)
-        time_ms = stats["time_ms"]
-        time_ms |= {"read": read_ms, "write": own_ms - time_ms["total"], "total": read_ms + own_ms}
-        stats["time_ms"] = {name: round(value, 3) for name, value in time_ms.items()}
-        return plan, {"file": str(files.source), "output_file": str(target), **stats}
 
-    return write_and_report
+def _take_strips(args: argparse.Namespace, target: Path) -> bool:
+    """Whether the result and the heat map can be written in strips."""
+    from ..imaging.io import takes_strips
+
+    return takes_strips(target) and (args.heatmap is None or takes_strips(args.heatmap))
+
+
+def _plan_only(upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray") -> Write:
+    """Plan a picture, write nothing."""
+    begun = time.perf_counter()
+    plan = upscaler.plan(planes, **how)
+    return lambda: (plan, _planned(upscaler, plan, 1e3 * (time.perf_counter() - begun)))
+
+
+def _planned(upscaler: "Upscaler", plan: "Plan", plan_ms: float) -> dict[str, Any]:
+    """The report of a picture that went through no sub-net."""
+    from ..report import statistics
+
+    time_ms = {"plan": plan_ms, "load": 0.0, "infer": 0.0, "stitch": 0.0, "total": plan_ms}
+    engine = {"backend": upscaler.backend.name, "precision": upscaler.backend.precision}
+    return statistics(plan, time_ms=time_ms, macs=0.0, **engine)
+
+
+def _reduce(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray", image: "Image",
+            to: tuple[int, int], target: Path) -> Write:  # fmt: skip
+    """Resize a picture that is to be no larger than it is; what it returns writes it, and a heat map."""
+    from ..imaging.resample import resize
+
+    plan = replace(upscaler.plan(planes, **how), note="no larger than the picture: resized without a sub-net")
+    begun = time.perf_counter()
+    result = resize(planes, *to)
+    stats = _planned(upscaler, plan, 0.0)
+    stats["time_ms"]["resize"] = 1e3 * (time.perf_counter() - begun)
+    return _writing(args, result, plan, stats, image, target)
 
 
 def _upscale_whole(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray",
-                   icc_profile: bytes | None, target: "Path") -> Write:  # fmt: skip
+                   image: "Image", to: tuple[int, int], target: Path) -> Write:  # fmt: skip
     """Upscale a picture in memory; what it returns writes it, and its heat map."""
-    from ..channels import split_alpha
-    from ..imaging.io import Image, write_image
+    from ..imaging.resample import resize
 
     result = upscaler.upscale(planes, **how)
+    if result.image.shape[:2] == to:
+        return _writing(args, result.image, result.plan, result.stats, image, target)
+    begun = time.perf_counter()
+    resized = resize(result.image, *to)
+    result.stats["time_ms"]["resize"] = 1e3 * (time.perf_counter() - begun)
+    return _writing(args, resized, result.plan, result.stats, image, target)
+
+
+def _writing(args: argparse.Namespace, result: "np.ndarray", plan: "Plan", stats: dict[str, Any], image: "Image",
+             target: Path) -> Write:  # fmt: skip
+    """Writes a result of `image`, and its heat map."""
+    from ..channels import split_alpha
+    from ..imaging.io import Image, write_image
+    from ..report import heat_map
 
     def write() -> "tuple[Plan, dict[str, Any]]":
-        pixels, alpha = split_alpha(result.image)
-        write_image(target, Image(pixels, alpha, icc_profile))
+        pixels, alpha = split_alpha(result)
+        write_image(target, Image(pixels, alpha, image.icc_profile))
         if args.heatmap:
-            write_image(args.heatmap, Image(result.heatmap()))
-        return result.plan, result.stats
+            write_image(args.heatmap, Image(heat_map(result, plan, height=len(result))))
+        return plan, stats
 
     return write
 
 
 def _upscale_in_strips(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray",
-                       icc_profile: bytes | None, target: "Path") -> Write:  # fmt: skip
+                       image: "Image", to: tuple[int, int], target: Path) -> Write:  # fmt: skip
     """As `_upscale_whole`, but from top to bottom and written as it comes, so that memory does not grow with it."""
     import numpy as np
 
     from ..imaging.io import write_strips
+    from ..imaging.resample import resize_rows
     from ..report import heat_map
 
     strips = upscaler.strips(planes, **how)
-    height, width = (side * upscaler.scale for side in planes.shape[:2])
+    upscaled = (planes.shape[0] * upscaler.scale, planes.shape[1] * upscaler.scale)
+    height, width = to
     channels = planes.shape[2] if planes.ndim == 3 else 1
     with ExitStack() as files:
-        picture = files.enter_context(write_strips(target, (height, width, channels), planes.dtype, icc_profile))
+        shape = (height, width, channels)
+        picture = files.enter_context(write_strips(target, shape, planes.dtype, image.icc_profile))
         heat = None
         if args.heatmap:
             heat = files.enter_context(write_strips(args.heatmap, (height, width, 3), np.uint8, None))
         first = 0
-        for rows in strips:
+        for rows in strips if upscaled == to else resize_rows(strips, upscaled, to):
             picture.write(rows.reshape(len(rows), width, channels))
             if heat:
-                heat.write(heat_map(rows, strips.plan, first))
+                heat.write(heat_map(rows, strips.plan, first, height))
             first += len(rows)
     return lambda: (strips.plan, strips.stats)

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from .files import Files, find_files
 from .job import Job
-from .options import add_choice, add_model, add_talk, choice_of, measure_first, open_upscaler, report_file
+from .options import add_choice, add_model, add_size, add_talk, choice_of, report_file, size_of
 from .outcomes import Outcomes
 from .picture import Picture, Write, is_large, read, upscale_picture
 from .pipeline import overlapped
+from .upscalers import Upscalers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("inputs", nargs="+", type=Path, metavar="INPUT", help="picture files, or folders of them")
     add("-o", "--output", type=Path, metavar="OUT", help="file for one input, directory for several or a folder")
-    add("-s", "--scale", type=int, help="upscaling factor (default: the model's)")
+    add_size(parser)
     add_model(parser, default=None)
     choice = add_choice(parser)
     choice.add_argument(
@@ -40,40 +41,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Upscale every input; returns the exit status."""
-    from ..api import Upscaler, model_of_scale
-    from ..errors import BackendError, ImageError, ModelError, UsageError
+    from ..errors import BackendError, ImageError, UsageError
     from ..scheduler import Budget
     from ..scheduler.budget import parse_deadline
 
     how, report_to = choice_of(args), report_file(args.json)
-    total_ms = None if args.budget_total is None else parse_deadline(args.budget_total, "total budget").value
+    total = None if args.budget_total is None else parse_deadline(args.budget_total, "total budget")
     if args.deadline and args.dry_run:
         raise UsageError("--dry-run has no plan for a deadline: what is computed depends on the clock")
-    if total_ms and args.objective == "psnr":
+    if total and args.objective == "psnr":
         raise UsageError("--budget-total spreads by squared error; leave --objective psnr out")
     if args.resume and args.output is None:
         raise UsageError("--resume goes on in a folder; name it with -o")
-    model = args.model or (model_of_scale(args.scale) if args.scale is not None else "plain-x4")
-    upscaler = open_upscaler(args, model)
-    if args.scale not in (None, upscaler.scale):
-        name, scale = upscaler.card.name, upscaler.scale
-        raise ModelError(f"model '{name}' has scale {scale}, not {args.scale}; leave -s or -m out")
-    if args.width is not None:
-        upscaler.card.branch_number(args.width)  # a wrong name is usage, said before any picture is read
-    files, troubles = find_files(args, f"x{upscaler.scale}")
+    upscalers = Upscalers(args, size_of(args), total)
+    files, troubles = find_files(args, upscalers.size.tag)
     pictures = len(files) + len(troubles)
-    is_job = bool(args.resume or total_ms or any(os.path.isdir(path) for path in args.inputs))
+    is_job = bool(args.resume or total or any(os.path.isdir(path) for path in args.inputs))
     if args.heatmap and (is_job or pictures > 1):
         raise UsageError("--heatmap takes one input, because it writes one file")
-    # What is done once is no part of the time of the first picture.
-    if args.deadline:
-        upscaler.load()
-    in_ms = measure_first(args, upscaler)
-    if total_ms is not None:
-        limit = Budget("ms", total_ms, args.budget_total)
-        upscaler = Upscaler(model, backend=upscaler.backend, lut=args.lut, cost=upscaler.planner.cost_of(limit))
     # Threads that read and write would take the time that a picture was given.
-    by_clock = in_ms or total_ms is not None or args.deadline is not None
+    by_clock = total is not None or args.deadline is not None or Budget.parse(args.budget or "max").kind == "ms"
 
     outcomes = Outcomes(args)
     with ExitStack() as at_the_end:
@@ -83,18 +70,18 @@ def run(args: argparse.Namespace) -> int:
             outcomes.failed(*trouble)
         job = None
         if is_job and files:
-            job = at_the_end.enter_context(Job(args, files, how, total_ms, lambda size: upscaler, outcomes))
+            job = at_the_end.enter_context(Job(args, files, how, total, upscalers, outcomes))
             files, how = list(job.sizes), job.how
 
         def read_it(file: Files) -> Picture:
             return job.read(file) if job else read(file)
 
         def work(file: Files, picture: Picture) -> Write:
-            write = upscale_picture(args, upscaler, how, file, picture, job.bar if job else None)
+            write = upscale_picture(args, upscalers, how, file, picture, job.bar if job else None)
             return job.noted(write, file, picture) if job else write
 
         def alone(picture: Picture) -> bool:
-            return by_clock or len(files) == 1 or is_large(picture.image, upscaler.scale)
+            return by_clock or len(files) == 1 or is_large(picture.size, upscalers)
 
         steps = at_the_end.enter_context(closing(overlapped(files, read_it, work, alone)))
         for file in files:

@@ -19,6 +19,7 @@ from arm_sr.backends import open_backend
 from arm_sr.cli import main
 from arm_sr.cost import CostTable
 from arm_sr.evaluation import quality
+from arm_sr.imaging.formats import Encoding
 from arm_sr.imaging.io import Image, read_image, write_image
 from arm_sr.models import load_model
 
@@ -245,9 +246,9 @@ def test_the_next_is_read_and_the_last_is_written_while_one_is_upscaled(
         assert second_read.wait(60)
         return upscale(self, image, **how)
 
-    def writing(path: Path, image: Image) -> None:
+    def writing(path: Path, image: Image, encoding: Encoding) -> None:
         assert second_upscaled.wait(60)
-        write_image(path, image)
+        write_image(path, image, encoding)
 
     monkeypatch.setattr("arm_sr.imaging.io.read_image", reading)
     monkeypatch.setattr("arm_sr.imaging.io.write_image", writing)

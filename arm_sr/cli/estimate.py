@@ -23,17 +23,17 @@ def spread(sizes: "dict[Files, Size]", upscalers: "Upscalers", total_ms: float,
     They are read one by one, and only what each could be had for is kept. Those that cannot be read are left out; they
     fail when it is their turn.
     """
-    from ..channels import check_image, engine_picture
+    from ..channels import engine_picture, without_hidden_colours
     from ..imaging.io import read_image
     from ..scheduler.total import eta_within
 
     curves = {}
     for file in watched(list(sizes), "planning"):
         try:
-            pixels = read_image(file.source).pixels
+            planes = read_image(file.source).planes
         except ImageError:
             continue
-        curves[file] = upscalers.of(sizes[file]).planner.curve(engine_picture(check_image(pixels)))
+        curves[file] = upscalers.of(sizes[file]).planner.curve(engine_picture(without_hidden_colours(planes)))
     eta = eta_within(list(curves.values()), total_ms)
     return {"eta": eta, "objective": "mse"}, {file: curve.cost_at(eta) for file, curve in curves.items()}
 

@@ -161,5 +161,6 @@ class Job:
                 "engine": [engine.name, engine.version, engine.precision],
                 "choice": choice,
                 "size": asdict(self._upscalers.size),
+                "written": [args.quality, args.subsampling],
             })  # fmt: skip
         return self._settings[upscaler.scale]

@@ -3,14 +3,14 @@
 import argparse
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .files import Files
+from .files import STREAM, Files
 from .upscalers import Upscalers
 
 if TYPE_CHECKING:
@@ -48,8 +48,13 @@ def read(files: Files, with_digest: bool = False) -> Picture:
     """Read the picture of `files`."""
     from ..imaging import io
 
-    begun = time.perf_counter()
-    image, digest = io.read_with_digest(files.source) if with_digest else (io.read_image(files.source), "")
+    begun, digest = time.perf_counter(), ""
+    if files.source == STREAM:
+        image = io.decode_image(sys.stdin.buffer.read(), "stdin")
+    elif with_digest:
+        image, digest = io.read_with_digest(files.source)
+    else:
+        image = io.read_image(files.source)
     return Picture(image, digest, 1e3 * (time.perf_counter() - begun))
 
 
@@ -83,25 +88,23 @@ def progress(args: argparse.Namespace, upscaler: "Upscaler", name: str, pixels: 
 def upscale_picture(args: argparse.Namespace, upscalers: Upscalers, how: dict[str, Any], files: Files,
                     picture: Picture, job_bar: Any = None) -> Write:  # fmt: skip
     """Upscale a picture; what it returns writes the result."""
-    import numpy as np
-
     upscaler, to = upscalers.of(picture.size), upscalers.result_of(picture.size)
-    begun, image, target = time.perf_counter(), picture.image, files.target
-    planes = image.pixels if image.alpha is None else np.dstack([image.pixels, image.alpha])
+    begun, image = time.perf_counter(), picture.image
+    planes = image.planes
     enlarged = to[0] > picture.size[0] or to[1] > picture.size[1]
     if not enlarged:  # no sub-net is of use
         how = {"width": upscaler.branches[0]}
     if not args.dry_run:
-        _check(args, target, image, to)
-    with progress(args, upscaler, files.source.name, math.prod(picture.size), job_bar):
+        _check(args, files, image, to)
+    with progress(args, upscaler, files.name, math.prod(picture.size), job_bar):
         if args.dry_run:
             write = _plan_only(upscaler, how, planes)
         elif not enlarged:
-            write = _reduce(args, upscaler, how, planes, image, to, target)
-        elif is_large(picture.size, upscalers) and args.deadline is None and _take_strips(args, target):
-            write = _upscale_in_strips(args, upscaler, how, planes, image, to, target)
+            write = _reduce(args, upscaler, how, planes, image, to, files)
+        elif is_large(picture.size, upscalers) and args.deadline is None and _take_strips(args, files):
+            write = _upscale_in_strips(args, upscaler, how, planes, image, to, files)
         else:
-            write = _upscale_whole(args, upscaler, how, planes, image, to, target)
+            write = _upscale_whole(args, upscaler, how, planes, image, to, files)
     upscale_ms = 1e3 * (time.perf_counter() - begun)
 
     def write_and_report() -> "tuple[Plan, dict[str, Any]]":
@@ -113,18 +116,24 @@ def upscale_picture(args: argparse.Namespace, upscalers: Upscalers, how: dict[st
         time_ms |= {"read": picture.read_ms, "write": own_ms - done_ms, "total": picture.read_ms + own_ms}
         stats["time_ms"] = {name: round(value, 3) for name, value in time_ms.items()}
         stats["output"] = {"width": to[1], "height": to[0]}
-        where = {} if args.dry_run else {"output_file": str(target)}
+        where = {} if args.dry_run else {"output_file": str(files.target)}
         return plan, {"file": str(files.source), **where, **stats}
 
     return write_and_report
 
 
-def _check(args: argparse.Namespace, target: Path, image: "Image", to: tuple[int, int]) -> None:
+def _check(args: argparse.Namespace, files: Files, image: "Image", to: tuple[int, int]) -> None:
     """ImageError when the result, or the heat map, could not be written; the folder of `target` is made."""
     from ..errors import ImageError
-    from ..imaging.io import check_writable
+    from ..imaging.formats import check_writable, format_for
 
-    height, width = to
+    (height, width), target = to, files.target
+    depth = {"sixteen_bit": image.pixels.dtype.itemsize == 2, "alpha": image.alpha is not None}
+    if args.heatmap:
+        check_writable(args.heatmap, width, height, sixteen_bit=False, alpha=False)
+    if target == STREAM:
+        format_for("stdout", files.encoding.suffix, width, height, **depth)
+        return
     if args.output is None and os.path.lexists(target):
         raise ImageError(f"{target}: exists already; remove it or name the output with -o")
     if args.output is not None and target != args.output:
@@ -133,17 +142,15 @@ def _check(args: argparse.Namespace, target: Path, image: "Image", to: tuple[int
         except OSError as error:
             reason = f"its folder cannot be made ({error.strerror or error}); choose another place"
             raise ImageError(f"{target}: {reason}") from error
-    depth = {"sixteen_bit": image.pixels.dtype.itemsize == 2, "alpha": image.alpha is not None}
-    check_writable(target, width, height, **depth)
-    if args.heatmap:
-        check_writable(args.heatmap, width, height, sixteen_bit=False, alpha=False)
+    check_writable(target, width, height, **depth, suffix=files.encoding.suffix)
 
 
-def _take_strips(args: argparse.Namespace, target: Path) -> bool:
+def _take_strips(args: argparse.Namespace, files: Files) -> bool:
     """Whether the result and the heat map can be written in strips."""
     from ..imaging.io import takes_strips
 
-    return takes_strips(target) and (args.heatmap is None or takes_strips(args.heatmap))
+    whole = files.target == STREAM or not takes_strips(files.encoding.suffix)
+    return not whole and (args.heatmap is None or takes_strips(args.heatmap.suffix))
 
 
 def _plan_only(upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray") -> Write:
@@ -163,7 +170,7 @@ def _planned(upscaler: "Upscaler", plan: "Plan", plan_ms: float) -> dict[str, An
 
 
 def _reduce(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray", image: "Image",
-            to: tuple[int, int], target: Path) -> Write:  # fmt: skip
+            to: tuple[int, int], files: Files) -> Write:  # fmt: skip
     """Resize a picture that is to be no larger than it is; what it returns writes it, and a heat map."""
     from ..imaging.resample import resize
 
@@ -172,33 +179,38 @@ def _reduce(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any],
     result = resize(planes, *to)
     stats = _planned(upscaler, plan, 0.0)
     stats["time_ms"]["resize"] = 1e3 * (time.perf_counter() - begun)
-    return _writing(args, result, plan, stats, image, target)
+    return _writing(args, result, plan, stats, image, files)
 
 
 def _upscale_whole(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray",
-                   image: "Image", to: tuple[int, int], target: Path) -> Write:  # fmt: skip
+                   image: "Image", to: tuple[int, int], files: Files) -> Write:  # fmt: skip
     """Upscale a picture in memory; what it returns writes it, and its heat map."""
     from ..imaging.resample import resize
 
     result = upscaler.upscale(planes, **how)
     if result.image.shape[:2] == to:
-        return _writing(args, result.image, result.plan, result.stats, image, target)
+        return _writing(args, result.image, result.plan, result.stats, image, files)
     begun = time.perf_counter()
     resized = resize(result.image, *to)
     result.stats["time_ms"]["resize"] = 1e3 * (time.perf_counter() - begun)
-    return _writing(args, resized, result.plan, result.stats, image, target)
+    return _writing(args, resized, result.plan, result.stats, image, files)
 
 
 def _writing(args: argparse.Namespace, result: "np.ndarray", plan: "Plan", stats: dict[str, Any], image: "Image",
-             target: Path) -> Write:  # fmt: skip
+             files: Files) -> Write:  # fmt: skip
     """Writes a result of `image`, and its heat map."""
     from ..channels import split_alpha
-    from ..imaging.io import Image, write_image
+    from ..imaging.io import Image, encode_image, write_image
     from ..report import heat_map
 
     def write() -> "tuple[Plan, dict[str, Any]]":
         pixels, alpha = split_alpha(result)
-        write_image(target, Image(pixels, alpha, image.icc_profile))
+        whole = replace(image, pixels=pixels, alpha=alpha)
+        if files.target == STREAM:
+            sys.stdout.buffer.write(encode_image(whole, files.encoding, name="stdout"))
+            sys.stdout.buffer.flush()
+        else:
+            write_image(files.target, whole, files.encoding)
         if args.heatmap:
             write_image(args.heatmap, Image(heat_map(result, plan, height=len(result))))
         return plan, stats
@@ -207,7 +219,7 @@ def _writing(args: argparse.Namespace, result: "np.ndarray", plan: "Plan", stats
 
 
 def _upscale_in_strips(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray",
-                       image: "Image", to: tuple[int, int], target: Path) -> Write:  # fmt: skip
+                       image: "Image", to: tuple[int, int], files: Files) -> Write:  # fmt: skip
     """As `_upscale_whole`, but from top to bottom and written as it comes, so that memory does not grow with it."""
     import numpy as np
 
@@ -219,12 +231,13 @@ def _upscale_in_strips(args: argparse.Namespace, upscaler: "Upscaler", how: dict
     upscaled = (planes.shape[0] * upscaler.scale, planes.shape[1] * upscaler.scale)
     height, width = to
     channels = planes.shape[2] if planes.ndim == 3 else 1
-    with ExitStack() as files:
-        shape = (height, width, channels)
-        picture = files.enter_context(write_strips(target, shape, planes.dtype, image.icc_profile))
+    with ExitStack() as opened:
+        target, shape, suffix = files.target, (height, width, channels), files.encoding.suffix
+        about = (planes.dtype, image.icc_profile, image.exif, image.xmp, suffix)
+        picture = opened.enter_context(write_strips(target, shape, *about))
         heat = None
         if args.heatmap:
-            heat = files.enter_context(write_strips(args.heatmap, (height, width, 3), np.uint8, None))
+            heat = opened.enter_context(write_strips(args.heatmap, (height, width, 3), np.uint8, None))
         first = 0
         for rows in strips if upscaled == to else resize_rows(strips, upscaled, to):
             picture.write(rows.reshape(len(rows), width, channels))

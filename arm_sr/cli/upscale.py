@@ -10,7 +10,7 @@ import os
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from .files import Files, find_files
+from .files import Files, add_encoding, find_files
 from .job import Job
 from .options import add_choice, add_model, add_size, add_talk, choice_of, report_file, size_of
 from .outcomes import Outcomes
@@ -22,9 +22,10 @@ from .upscalers import Upscalers
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `arm-sr upscale`."""
     add = parser.add_argument
-    add("inputs", nargs="+", type=Path, metavar="INPUT", help="picture files, or folders of them")
-    add("-o", "--output", type=Path, metavar="OUT", help="file for one input, directory for several or a folder")
+    add("inputs", nargs="+", type=Path, metavar="INPUT", help="picture files, folders of them, or - for stdin")
+    add("-o", "--output", type=Path, metavar="OUT", help="file (- is stdout) for one input, folder for more")
     add_size(parser)
+    add_encoding(parser)
     add_model(parser, default=None)
     choice = add_choice(parser)
     choice.add_argument(

@@ -29,10 +29,10 @@ def split_alpha(image: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 def without_hidden_colours(image: np.ndarray) -> np.ndarray:
     """A picture that `check_image` takes, in which the colours of transparent pixels go on from those that are seen.
 
-    So they do not bleed into edges when they are upscaled or interpolated. A pixel keeps its colour as far as it is as
-    opaque as its neighbours; for the rest it takes theirs, weighted by alpha (premultiplied), from as far away as
-    nothing is seen nearer by: pull-push interpolation (Gortler et al., "The Lumigraph", 1996). Alpha stays; where it is
-    the same everywhere, so does everything.
+    So they do not bleed into edges when they are upscaled or interpolated. A pixel keeps its colour when it is at least
+    half as opaque as its neighbours; the less it is, the more it takes of theirs, weighted by alpha (premultiplied),
+    from as far away as nothing is seen nearer by: pull-push interpolation (Gortler et al., "The Lumigraph", 1996).
+    Alpha stays; where it is the same everywhere, so does everything.
     """
     colour, alpha = split_alpha(image)
     if alpha is None or (alpha == alpha.flat[0]).all():
@@ -40,7 +40,7 @@ def without_hidden_colours(image: np.ndarray) -> np.ndarray:
     weight = alpha.astype(np.float32) / np.iinfo(alpha.dtype).max
     planes = np.atleast_3d(colour).astype(np.float32)
     most = cv2.dilate(weight, np.ones((3, 3), np.uint8))
-    own = np.divide(weight, most, out=np.zeros_like(weight), where=most > 0)[..., None]
+    own = np.minimum(np.divide(2 * weight, most, out=np.zeros_like(weight), where=most > 0), 1)[..., None]
     filled = own * planes + (1 - own) * _pull_push(planes * weight[..., None], weight)
     levels = np.rint(filled).clip(0, np.iinfo(image.dtype).max).astype(image.dtype)
     return np.dstack([levels, alpha])

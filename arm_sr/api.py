@@ -15,7 +15,7 @@ import numpy as np
 from .anytime import STEP_MS, Anytime, next_pace
 from .backends import Backend
 from .calibration import AUTO, open_engine
-from .channels import check_image, engine_picture, restore
+from .channels import check_image, engine_picture, restore, without_hidden_colours
 from .cost import CostTable
 from .errors import ArtefactError, ModelError, UsageError
 from .lut import EdgeTable
@@ -116,7 +116,8 @@ class Upscaler:
     def plan(self, image: np.ndarray, budget: str | float | Budget | None = None, *, eta: str | float | None = None,
              width: str | None = None, objective: str | None = None) -> Plan:  # fmt: skip
         """Decide what to compute, without computing it; arguments and errors as in `upscale`."""
-        return self.planner.plan(engine_picture(check_image(image)), budget, eta, width, objective)
+        image = without_hidden_colours(check_image(image))
+        return self.planner.plan(engine_picture(image), budget, eta, width, objective)
 
     def load(self) -> None:
         """Make all sub-nets ready, which the first pictures otherwise wait for."""
@@ -129,8 +130,8 @@ class Upscaler:
 
         Args:
             image: uint8 or uint16: RGB (H, W, 3), RGBA (H, W, 4), grey (H, W) or grey and alpha (H, W, 2), at
-                least 1x1. Alpha is interpolated. 16-bit pictures are interpolated, and the sub-nets add their
-                8-bit difference.
+                least 1x1. Alpha is interpolated; colours of transparent pixels do not bleed into those that are seen.
+                16-bit pictures are interpolated, and the sub-nets add their 8-bit difference.
             budget: `40%` or 0.4 of one pass of the largest sub-net, `2.5GMAC`, `150ms` or `max`.
             eta: trade-off, a number or `best`: ARM's rule, or with the objective `mse` the largest eta * PSNR - cost,
                 where the largest sub-net costs 1 and PSNR is over all pixels of pictures like the table's.
@@ -152,7 +153,7 @@ class Upscaler:
             limit, objective = parse_deadline(deadline), checked_objective(objective)
             *_, result = self._improve(check_image(image), limit, objective, on_the_way=False)
             return result
-        begun, plan, rendering, time_ms = self._begin(image, budget, eta, width, objective, plan)
+        begun, image, plan, rendering, time_ms = self._begin(image, budget, eta, width, objective, plan)
         sr = restore(rendering.whole(), image, self.scale)
         done = 1e3 * (time.perf_counter() - begun)
         time_ms["stitch"] = done - rendering.infer_ms - sum(time_ms.values())
@@ -163,19 +164,21 @@ class Upscaler:
                height: int = STRIP) -> "Strips":  # fmt: skip
         """As `upscale`, for pictures whose result is too large for memory: from top to bottom, in strips of about
         `height` LR rows. Where a strip cuts a tile some rows are computed twice, up to a tenth more than planned."""
-        _, plan, rendering, time_ms = self._begin(image, budget, eta, width, objective, plan, STRIP_LARGEST)
+        _, image, plan, rendering, time_ms = self._begin(image, budget, eta, width, objective, plan, STRIP_LARGEST)
         return Strips(self, image, plan, rendering, time_ms, height)
 
     def _begin(self, image: np.ndarray, budget: str | float | Budget | None, eta: str | float | None,
                width: str | None, objective: str | None, plan: Plan | None,
-               largest: int = LARGEST) -> tuple[float, Plan, Rendering, dict[str, float]]:  # fmt: skip
-        """Plan, and load what the plan needs: when it began, the plan, its rendering, and the time of both."""
+               largest: int = LARGEST) -> tuple[float, np.ndarray, Plan, Rendering, dict[str, float]]:  # fmt: skip
+        """Plan, and load what the plan needs: when it began, the picture without hidden colours, the plan, its
+        rendering, and the time of planning and loading."""
         check_image(image)
         if plan is not None and any(value is not None for value in (budget, eta, width, objective)):
             raise UsageError("a plan to replay excludes budget, eta, width and objective")
         if budget is not None and eta is None and width is None and Budget.parse(budget).kind == "ms":
             self.planner.cost_of(Budget.parse(budget))  # measuring costs is not part of upscaling this picture
         begun = time.perf_counter()
+        image = without_hidden_colours(image)
         rgb = engine_picture(image)
         if plan is None:
             plan = self.planner.plan(rgb, budget, eta, width, objective)
@@ -187,7 +190,7 @@ class Upscaler:
             self._ready.add(branch)
         loaded = time.perf_counter()
         rendering = Rendering(plan, rgb, self.backend, self._radius, self.progress, largest)
-        return begun, plan, rendering, {"plan": 1e3 * (planned - begun), "load": 1e3 * (loaded - planned)}
+        return begun, image, plan, rendering, {"plan": 1e3 * (planned - begun), "load": 1e3 * (loaded - planned)}
 
     def improve(self, image: np.ndarray, deadline: str | None = None, objective: str | None = None) -> Iterator[Result]:
         """The picture as it gets better: interpolated first, then after every tile, each a whole picture of its own.
@@ -204,6 +207,7 @@ class Upscaler:
     def _improve(self, image: np.ndarray, limit: Budget, objective: str, on_the_way: bool) -> Iterator[Result]:
         """The last result, at `limit`; with `on_the_way` those before it too."""
         begun = time.perf_counter()
+        image = without_hidden_colours(image)
         rgb = engine_picture(image)
         sr = interpolate(rgb, self.scale)
         complete = restore(sr, image, self.scale)
@@ -328,10 +332,16 @@ def upscale(image: np.ndarray, scale: int = 4, budget: str | float | Budget | No
     return _upscaler(model_of_scale(scale), backend).upscale(image, budget, **how).image
 
 
+def models_by_scale() -> dict[int, str]:
+    """The scales of the shipped models, ascending, with a model of each: the default one if it has it."""
+    names = sorted(list_models(), key=lambda name: name != DEFAULT_MODEL)
+    scales = {load_model(name).scale: name for name in reversed(names)}
+    return dict(sorted(scales.items()))
+
+
 def model_of_scale(scale: int) -> str:
-    """Name of the shipped model of `scale`, the default one if it has it; ModelError when there is none."""
-    scales = {name: load_model(name).scale for name in list_models()}
-    fitting = [name for name, own in scales.items() if own == scale]
-    if not fitting:
-        raise ModelError(f"no model of scale {scale}; there are {', '.join(f'{n} (x{s})' for n, s in scales.items())}")
-    return DEFAULT_MODEL if DEFAULT_MODEL in fitting else fitting[0]
+    """Name of the shipped model of `scale`; ModelError when there is none."""
+    scales = models_by_scale()
+    if scale not in scales:
+        raise ModelError(f"no model of scale {scale}; there are {', '.join(f'{n} (x{s})' for s, n in scales.items())}")
+    return scales[scale]

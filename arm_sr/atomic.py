@@ -1,8 +1,9 @@
 """Files are replaced in one step: written under a temporary name beside the target, then renamed."""
 
 import os
+import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -19,7 +20,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """A stream whose contents become the file `path` at the end, so that no reader, and no kill, ever sees half of it.
 
     A link keeps pointing where it does; a device such as /dev/stdout is written to as it is. Raises OSError; after an
-    error the old file is there.
+    error the old file is there. The contents are on the disk before the file has its name, so that it is whole even
+    after a power cut.
     """
     path = Path(os.path.realpath(path))
     if _is_device(path):
@@ -35,10 +37,27 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     try:
         with stream:
             yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink()
         raise
+
+
+_TEMPORARY = re.compile(r"\.(.{1,40})\.[0-9a-f]{8}\.tmp", re.DOTALL)
+
+
+def remove_leftovers(paths: Iterable[Path]) -> None:
+    """Remove what killed processes left of `replacing` any of these files; no other process may be writing them now.
+    Raises OSError."""
+    names: dict[Path, set[str]] = {}
+    for path in map(Path, map(os.path.realpath, paths)):
+        names.setdefault(path.parent, set()).add(path.name[:40])
+    for folder, ours in names.items():
+        for entry in os.scandir(folder) if folder.is_dir() else ():
+            if (match := _TEMPORARY.fullmatch(entry.name)) and match[1] in ours:
+                Path(entry.path).unlink()
 
 
 def writable(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """`Planner`: from a picture and what it may cost to a plan, by the model's table."""
 
+from collections.abc import Callable
 from functools import cached_property
 
 import cv2
@@ -15,16 +16,24 @@ from .models import ModelCard
 from .patches import PATCH, Grid
 from .scheduler import Budget, Plan
 from .scheduler.policy import eta_rule, parse_eta
-from .scheduler.solver import Upgrades, join_isolated, or_everywhere, rank_upgrades, solve, total_error, trade_off
+from .scheduler.solver import (
+    Upgrades,
+    join_isolated,
+    or_everywhere,
+    rank_upgrades,
+    solve,
+    total_error,
+    trade_off,
+    trade_off_curve,
+)
 from .scheduler.tiles import merge, merged_cost
+from .scheduler.total import MOST_ETA, Curve
 
 OBJECTIVES = ("mse", "psnr")
 """`mse`: least total squared error; `psnr`: ARM's, the best mean of the PSNRs of the patches."""
 
 NEIGHBOURHOOD = np.array([[1, 2, 1], [2, 8, 2], [1, 2, 1]]) / 20
 """Weights of a patch and those around it in what is expected of it."""
-MOST_ETA = 1e9
-"""A larger eta counts as this, which weighs no cost any more."""
 
 
 def checked_objective(objective: str | None, default: str = OBJECTIVES[0]) -> str:
@@ -157,17 +166,30 @@ class Planner:
         A squared error is worth the same in all pictures: what PSNR loses by it at the mean of the table's pictures. So
         difficult ones get more than easy ones.
         """
-        table = self.share_cost
         grid, _, mse = self.expect(rgb)
+        worth, cost = self._worth(grid, mse)
+        error = min(eta, MOST_ETA) * worth
+        chosen = trade_off(self._upgrades(grid, error, self.share_cost), error, cost)
+        return self.finish(grid, chosen, mse, self.share_cost, "eta", _name(eta), "mse")
+
+    def curve(self, rgb: np.ndarray) -> Curve:
+        """What the trade-offs of squared error choose among for an LR picture, uint8 RGB (H, W, 3), for all eta."""
+        grid, _, mse = self.expect(rgb)
+        worth, cost = self._worth(grid, mse)
+        points = trade_off_curve(self._upgrades(grid, worth, self.share_cost), worth, cost)
+        return Curve(points[:, 0], points[:, 1] + self.share_cost.one_pass(0, int(grid.areas.sum())))
+
+    def _worth(self, grid: Grid, mse: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+        """What the error of every patch under every branch is worth at an eta of 1, (patches, branches) in units of
+        `share_cost`, and what several choices (choices, patches) cost."""
+        table = self.share_cost
         db_per_mse = 10 / np.log(10) / self.table.mean_mse(self.card.largest)
         largest = table.one_pass(-1, grid.patch**2) / grid.patch**2  # for a pixel, as ARM's rule counts it
-        error = min(eta, MOST_ETA) * db_per_mse * mse * grid.areas.reshape(-1, 1) * largest
 
         def cost(choices: np.ndarray) -> np.ndarray:
             return merged_cost(choices.reshape(-1, *grid.shape), grid, self.card.halo, table)
 
-        chosen = trade_off(self._upgrades(grid, error, table), error, cost)
-        return self.finish(grid, chosen, mse, table, "eta", _name(eta), "mse")
+        return db_per_mse * mse * grid.areas.reshape(-1, 1) * largest, cost
 
     def _upgrades(self, grid: Grid, error: np.ndarray, table: CostTable) -> Upgrades:
         """The steps in which patches get dearer branches: `error` is (patches, branches)."""

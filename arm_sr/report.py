@@ -16,13 +16,14 @@ def branch_colours(count: int) -> np.ndarray:
     return cv2.cvtColor(cv2.applyColorMap(levels[:, None], cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)[:, 0]
 
 
-def heat_map(image: np.ndarray, plan: Plan, first: int = 0) -> np.ndarray:
+def heat_map(image: np.ndarray, plan: Plan, first: int = 0, height: int | None = None) -> np.ndarray:
     """The picture in grey under the colours of its branches.
 
     Args:
-        image: the upscaled picture as `Result.image`, or some rows of it.
+        image: the upscaled picture as `Result.image`, resized or not, or some rows of it.
         plan: its plan.
         first: number of the first row of `image`.
+        height: of the whole picture; default: as it was upscaled.
 
     Returns:
         uint8 RGB, height and width of `image`.
@@ -32,8 +33,9 @@ def heat_map(image: np.ndarray, plan: Plan, first: int = 0) -> np.ndarray:
         grey = cv2.cvtColor(np.ascontiguousarray(image[..., :3]), cv2.COLOR_RGB2GRAY)
     if grey.dtype == np.uint16:
         grey = (grey // 257).astype(np.uint8)
-    row = np.arange(first, first + len(image)) // plan.scale // plan.grid.patch
-    col = np.arange(image.shape[1]) // plan.scale // plan.grid.patch
+    grid = plan.grid
+    row = np.arange(first, first + len(image)) * grid.height // (height or grid.height * plan.scale) // grid.patch
+    col = np.arange(image.shape[1]) * grid.width // image.shape[1] // grid.patch
     colours = branch_colours(len(plan.branches))[plan.branch_map[row][:, col]]
     return cv2.addWeighted(cv2.cvtColor(np.ascontiguousarray(grey), cv2.COLOR_GRAY2RGB), 0.5, colours, 0.5, 0)
 

@@ -20,6 +20,7 @@ from arm_sr.cli import main
 from arm_sr.cost import CostTable
 from arm_sr.evaluation import quality
 from arm_sr.imaging.filters import sharpen
+from arm_sr.imaging.formats import Encoding
 from arm_sr.imaging.io import Image, read_image, write_image
 from arm_sr.imaging.metrics import psnr, psnr_y
 from arm_sr.imaging.niqe import niqe
@@ -119,7 +120,8 @@ def test_several_inputs_go_on_after_a_bad_one(run, small: np.ndarray) -> None:
     status, out, err = run("upscale", "a.png", "b.png", "c.png", "-o", "out", "-b", "30%", "--json", "-", "-q")
     assert 1 == status
     assert "b.png" in err
-    assert ["a.png", "c.png"] == [json.loads(line)["file"] for line in out.splitlines()]
+    assert ["a.png", "b.png", "c.png"] == [json.loads(line)["file"] for line in out.splitlines()]
+    assert ["error" in json.loads(line) for line in out.splitlines()] == [False, True, False]
     assert {"a_x4.png", "c_x4.png"} == {p.name for p in Path("out").iterdir()}
 
 
@@ -156,7 +158,7 @@ def test_a_report_tells_what_was_done_before_the_end(
     assert 130 == run("upscale", "a.png", "b.png", "c.png", *how)[0]
     assert "a.png" == json.loads(Path("r.json").read_text().splitlines()[0])["file"]
     assert 1 == run("upscale", "d.png", *how)[0]
-    assert "" == Path("r.json").read_text()
+    assert {"file", "error"} == set(json.loads(Path("r.json").read_text()))
 
 
 def test_several_inputs_give_what_each_gives_alone(run, tiny_model: Path, small: np.ndarray) -> None:
@@ -216,8 +218,10 @@ def test_a_failure_in_the_middle_is_named_in_its_place(
     how = ["-m", tiny_model, "--width", "bicubic", "--json", "-"]
     status, out, err = run("upscale", "a.png", "b.png", "c.png", "-o", "out", *how)
     assert 1 == status
-    assert ["a.png", "c.png"] == [json.loads(line)["file"] for line in out.splitlines()]
+    first_line, failed_line, last_line = map(json.loads, out.splitlines())
+    assert ["a.png", "b.png", "c.png"] == [first_line["file"], failed_line["file"], last_line["file"]]
     first, error, last, count = err.splitlines()
+    assert f"arm-sr: error: {failed_line['error']}" == error
     assert first.startswith("a.png -> ")
     assert error.startswith("arm-sr: error: ")
     assert ("out/b_x2.png" if where in ("checking", "writing") else "b.png") in error
@@ -246,9 +250,9 @@ def test_the_next_is_read_and_the_last_is_written_while_one_is_upscaled(
         assert second_read.wait(60)
         return upscale(self, image, **how)
 
-    def writing(path: Path, image: Image) -> None:
+    def writing(path: Path, image: Image, encoding: Encoding) -> None:
         assert second_upscaled.wait(60)
-        write_image(path, image)
+        write_image(path, image, encoding)
 
     monkeypatch.setattr("arm_sr.imaging.io.read_image", reading)
     monkeypatch.setattr("arm_sr.imaging.io.write_image", writing)
@@ -263,7 +267,7 @@ def test_large_pictures_and_those_by_the_clock_go_one_by_one(
 ) -> None:
     """The second is read when the first is written, in strips (PNG) or whole (JPEG)."""
     if options == ["large"]:
-        monkeypatch.setattr("arm_sr.cli.upscale.STRIPS_FROM", 0)
+        monkeypatch.setattr("arm_sr.cli.picture.STRIPS_FROM", 0)
         options = []
     events, replace = [], Path.replace
 
@@ -332,7 +336,12 @@ def test_an_interrupt_leaves_no_half_file_and_no_thread(
         (["a.png", "--width", "w17"], "w17"),
         (["a.png", "-m", "plain-x9"], "plain-x9"),
         (["a.png", "-s", "0"], "scale 0"),
-        (["a.png", "-s", "3", "-m", "plain-x4"], "scale 4, not 3"),
+        (["a.png", "-s", "2,5"], "--scale"),
+        (["a.png", "--size", "1920"], "size '1920'"),
+        (["a.png", "--size", "x"], "size 'x'"),
+        (["a.png", "--size", "0x10"], "width"),
+        (["a.png", "--short-side", "0"], "short side"),
+        (["a.png", "--long-side", "9", "-s", "2"], "not allowed with"),
         (["a.png", "--eta", "lots"], "lots"),
         (["a.png", "--eta", "1", "-b", "40%"], "--eta"),
         (["a.png", "--objective", "ssim"], "ssim"),
@@ -385,7 +394,8 @@ def test_what_cannot_be_read_is_one_sentence(run, photo: np.ndarray, name: str) 
         case "folder":
             Path(name).mkdir()
     before = {p.name for p in Path().iterdir()} - {"cache"}
-    status, out, err = run("upscale", name, "-o", "out.png", "-q", "--heatmap", "h.png")
+    heat = [] if name == "folder" else ["--heatmap", "h.png"]
+    status, out, err = run("upscale", name, "-o", "out.png", "-q", *heat)
     assert (1, "") == (status, out)
     assert name in err
     assert 1 == len(err.splitlines())
@@ -656,7 +666,7 @@ def test_large_results_are_written_in_strips(run, tiny_model: Path, small: np.nd
         save(planes, source)
         reports, pictures = [], []
         for limit in (10**9, 0):
-            monkeypatch.setattr("arm_sr.cli.upscale.STRIPS_FROM", limit)
+            monkeypatch.setattr("arm_sr.cli.picture.STRIPS_FROM", limit)
             options = ["-m", tiny_model, "-b", "60%", "--heatmap", "h.png", "--json", "-", "-q"]
             status, out, _ = run("upscale", source, "-o", name, *options)
             assert status == 0

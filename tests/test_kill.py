@@ -1,5 +1,6 @@
 """Second stage: the command killed at any moment leaves whole files or none."""
 
+import json
 import subprocess
 import sys
 import time
@@ -9,6 +10,9 @@ import numpy as np
 import PIL.Image
 import pytest
 import skimage.data
+
+from arm_sr import Upscaler
+from arm_sr.imaging.io import read_image
 
 pytestmark = pytest.mark.slow
 
@@ -56,3 +60,69 @@ def test_memory_does_not_grow_with_the_result(tmp_path: Path) -> None:
     assert int(done.stdout) < 600 * 1024
     header = (tmp_path / "b.png").read_bytes()[16:24]
     assert (20000, 20000) == (int.from_bytes(header[:4], "big"), int.from_bytes(header[4:], "big"))
+
+
+def test_a_folder_of_500_killed_again_and_again(tmp_path: Path) -> None:
+    """480 right and 20 named; killed at random moments and gone on with, it is the same to the byte as undisturbed, and
+    what was finished is not done again."""
+    photo = skimage.data.astronaut()
+    suffixes = [".png", ".jpg", ".webp", ".tif", ".bmp"]
+    broken = []
+    for number in range(500):
+        path = tmp_path / "in" / f"{number % 7}" / f"{number:03}{suffixes[number % 5]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        top, left = divmod(7 * number, 440)
+        PIL.Image.fromarray(photo[8 * top : 8 * top + 16 + number % 40, left : left + 30 + number % 30]).save(path)
+        if number % 25 == 3:
+            data = path.read_bytes()
+            path.write_bytes([b"", b"no picture", data[: len(data) // 2]][number % 3])
+            broken.append(path.relative_to(tmp_path / "in").as_posix())
+    assert len(broken) == 20
+
+    def command(out: str, *more: str) -> list[str]:
+        return [sys.executable, "-m", "arm_sr", "upscale", "in", "-o", out, "-r", "--width", "w16", "-q", *more]
+
+    def found(out: str) -> dict[str, bytes]:
+        paths = [path for path in (tmp_path / out).rglob("*") if path.is_file() and path.name != ".arm-sr.jsonl"]
+        return {path.relative_to(tmp_path / out).as_posix(): path.read_bytes() for path in paths}
+
+    def noted() -> dict[str, int]:
+        """Where the outputs of the manifest are on the disk."""
+        manifest = tmp_path / "out" / ".arm-sr.jsonl"
+        lines = manifest.read_text().splitlines(keepends=True) if manifest.exists() else []
+        names = [json.loads(line)["output"] for line in lines if line.endswith("\n")]
+        return {name: (tmp_path / "out" / name).stat().st_ino for name in names}
+
+    begun, argv = time.perf_counter(), command("whole", "--json", "r.json")
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - begun
+    assert done.returncode == 1
+    reports = [json.loads(line) for line in (tmp_path / "r.json").read_text().splitlines()]
+    assert sorted(f"in/{name}" for name in broken) == sorted(r["file"] for r in reports if "error" in r)
+    assert "arm-sr: 20 of 500 pictures failed" in done.stderr
+    whole = found("whole")
+    assert len(whole) == 480 == len(reports) - 20
+    upscaler = Upscaler("plain-x4")
+    for name in whole:
+        source = read_image(tmp_path / "in" / name).pixels
+        right = upscaler.upscale(source, width="w16").image
+        result = read_image(tmp_path / "whole" / name).pixels
+        lossy = name.endswith(".jpg")
+        assert np.array_equal(right, result) or (lossy and np.abs(right - result.astype(int)).mean() < 3)
+
+    rng, kills = np.random.default_rng(), 0
+    while True:
+        before = noted()
+        run = subprocess.Popen(command("out", "--resume"), cwd=tmp_path, stderr=subprocess.DEVNULL)
+        if kills < 8:
+            time.sleep(rng.uniform(0.05, 0.4) * seconds)
+            run.kill()
+            kills += 1
+        status = run.wait()
+        assert before.items() <= noted().items()
+        part = {name: data for name, data in found("out").items() if not name.endswith(".tmp")}
+        assert part.items() <= whole.items()
+        if status == 1:
+            break
+    assert whole == found("out")
+    assert len(noted()) == 480

@@ -9,6 +9,7 @@ from ..errors import UsageError
 
 if TYPE_CHECKING:
     from ..api import Upscaler
+    from ..imaging.sizes import Size
 
 
 def add_engine(parser: argparse.ArgumentParser, default: str | None = "plain-x4") -> None:
@@ -29,8 +30,8 @@ def add_model(parser: argparse.ArgumentParser, default: str | None = "plain-x4")
     add("--cost", type=Path, metavar="FILE", help="cost table of a device, which %% then counts instead of MACs")
 
 
-def add_choice(parser: argparse.ArgumentParser) -> None:
-    """`-b`, `--eta`, `--width`, `--deadline`, `--objective`."""
+def add_choice(parser: argparse.ArgumentParser) -> Any:
+    """`-b`, `--eta`, `--width`, `--deadline`, `--objective`; returns the group of those that exclude each other."""
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("-b", "--budget", help="40%% or 0.4 of the largest sub-net, 2.5GMAC, 150ms, or max (default)")
     choice.add_argument(
@@ -45,6 +46,26 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
         choices=("mse", "psnr"),
         help="mse: the total squared error (default), or psnr: ARM's mean of the PSNRs of patches (default with --eta)",
     )
+    return choice
+
+
+def add_size(parser: argparse.ArgumentParser) -> None:
+    """`-s`, `--size`, `--short-side`, `--long-side`."""
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("-s", "--scale", type=float, metavar="FACTOR", help="2, 2.5, ... (default: the model's)")
+    size.add_argument("--size", metavar="WxH", help="1920x1080 exactly, or 1920x or x1080 in the picture's shape")
+    size.add_argument("--short-side", type=int, metavar="N", help="pixels of the shorter side")
+    size.add_argument("--long-side", type=int, metavar="N", help="pixels of the longer side")
+
+
+def size_of(args: argparse.Namespace) -> "Size | None":
+    """What the options ask of the size of results, None for nothing; UsageError when it makes no sense."""
+    from ..imaging.sizes import Size
+
+    if args.size is not None:
+        return Size.parse(args.size)
+    asked = Size(scale=args.scale, short_side=args.short_side, long_side=args.long_side)
+    return None if asked == Size() else asked
 
 
 def add_sharpen(parser: argparse.ArgumentParser) -> None:
@@ -85,15 +106,13 @@ def report_file(json: str | Path | None) -> Path | None:
     return file
 
 
-def measure_first(args: argparse.Namespace, upscaler: "Upscaler") -> bool:
-    """Whether the budget is in milliseconds; what they cost here is then measured, if it is not known, so that the
-    first picture does not pay for it."""
+def measure_first(args: argparse.Namespace, upscaler: "Upscaler") -> None:
+    """Measure what milliseconds cost here, where the budget is in them and that is not known, so that the first picture
+    does not pay for it."""
     from ..scheduler import Budget
 
-    if args.budget is None or (limit := Budget.parse(args.budget)).kind != "ms":
-        return False
-    upscaler.planner.cost_of(limit)
-    return True
+    if args.budget is not None and (limit := Budget.parse(args.budget)).kind == "ms":
+        upscaler.planner.cost_of(limit)
 
 
 def choice_of(args: argparse.Namespace) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..errors import ImageError
-from .io import IMAGE_SUFFIXES
+from .formats import IMAGE_SUFFIXES
 
 HOLD_OUT = 10
 """Every tenth file by sorted name is never trained on: it builds the tables."""

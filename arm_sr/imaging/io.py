@@ -4,13 +4,14 @@ Pillow decodes, because it notices cut files; what it reduces to 8 bits (16-bit 
 more by OpenCV. A file is hostile until decoded: whatever goes wrong is an `ImageError` of one sentence.
 """
 
+import hashlib
 import io
 import os
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -18,46 +19,25 @@ import cv2
 import numpy as np
 import PIL.Image
 from PIL import ImageCms
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from ..atomic import replacing, write_bytes
 from ..errors import ArmSRError, ImageError
-from .strip_files import LEVEL, STRATEGY, WRITERS, StripWriter
+from .formats import AVIF, FORMATS, Encoding, Format, check_writable, format_for
+from .metadata import exif_of, png_xmp, sized_exif, xmp_of
+from .strip_files import WRITERS, StripWriter
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 MAX_PIXELS = 200_000_000
 """Pictures with more pixels are refused before decoding: a file of a few bytes can claim any size."""
 
-
-@dataclass(frozen=True)
-class _Format:
-    """What a file format can hold, and how Pillow is asked for it."""
-
-    name: str
-    max_side: int = 2**31 - 1
-    max_bytes: int = 2**63  # of the pixels, uncompressed
-    alpha: bool = True
-    sixteen_bit: bool = False
-    icc_profile: bool = True
-    options: dict[str, Any] = field(default_factory=dict)
-
-
-_OFFSETS_END = 2**32 - 2**20  # TIFF and BMP count bytes in 32 bits; the rest is for their headers
-_PNG = _Format("PNG", sixteen_bit=True, options={"compress_level": LEVEL, "compress_type": STRATEGY})
-_JPEG = _Format("JPEG", 65500, alpha=False, options={"quality": 95, "subsampling": "4:4:4"})
-_WEBP = _Format("WebP", 16383, options={"lossless": True, "exact": True})
-_TIFF = _Format("TIFF", max_bytes=_OFFSETS_END, sixteen_bit=True, options={"compression": "tiff_lzw"})
-_BMP = _Format("BMP", max_bytes=_OFFSETS_END, alpha=False, icc_profile=False)
-_FORMATS = {".png": _PNG, ".jpg": _JPEG, ".jpeg": _JPEG, ".webp": _WEBP, ".tif": _TIFF, ".tiff": _TIFF, ".bmp": _BMP}
-
-IMAGE_SUFFIXES = frozenset(_FORMATS)
-"""Lower-case suffixes of the pictures that are read and written."""
 
 # Plugins are called directly: PIL.Image.open has a size limit of its own, kept in a global, and would try
 # every format it knows. The plain JPEG plugin also reads the phones' multi-picture files: their first one.
@@ -68,6 +48,9 @@ _DECODERS: tuple[tuple[tuple[bytes, ...], type[ImageFile]], ...] = (
     ((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImageFile),
     ((b"BM",), BmpImageFile),
 )
+_KNOWN = "PNG, JPEG, WebP, TIFF or BMP"
+if AVIF:
+    _KNOWN = "PNG, JPEG, WebP, TIFF, BMP or AVIF"
 
 _TROUBLE: tuple[tuple[type[Exception], str], ...] = (
     (FileNotFoundError, "no such file; check the name"),
@@ -90,6 +73,10 @@ class Image:
     """(H, W) of the dtype of `pixels`, not premultiplied; None when opaque."""
     icc_profile: bytes | None = None
     """Meaning of the colours; None is sRGB."""
+    exif: bytes | None = None
+    """EXIF block, whose orientation is the normal one; None when there is none."""
+    xmp: bytes | None = None
+    """XMP packet, or None."""
 
     def __post_init__(self) -> None:
         shape, dtype = self.pixels.shape, self.pixels.dtype
@@ -97,6 +84,11 @@ class Image:
             raise ValueError(f"a picture is uint8 or uint16, (H, W) or (H, W, 3), not {dtype} {shape}")
         if self.alpha is not None and (self.alpha.shape != shape[:2] or self.alpha.dtype != dtype):
             raise ValueError(f"alpha {self.alpha.dtype} {self.alpha.shape} does not fit pixels {dtype} {shape}")
+
+    @property
+    def planes(self) -> Array:
+        """The pixels with alpha as their last channel, where there is one."""
+        return self.pixels if self.alpha is None else np.dstack([self.pixels, self.alpha])
 
     def rgb8(self) -> Array:
         """See `rgb8`."""
@@ -114,20 +106,56 @@ def rgb8(pixels: Array) -> Array:
 
 
 def read_image(path: str | os.PathLike[str]) -> Image:
-    """Read a PNG, JPEG, WebP, TIFF or BMP file, recognised by its content.
+    """Read a PNG, JPEG, WebP, TIFF, BMP or (where Pillow has it) AVIF file, recognised by its content.
 
     Grey stays grey and 16 bits stay 16; palettes and other colour models become RGB (CMYK through its ICC
     profile, into sRGB); the EXIF orientation is applied. Raises ImageError: the file cannot be opened, is
     not such a picture, is damaged or cut short, has several frames, over MAX_PIXELS or another depth.
     """
-    path = Path(path)
-    try:
+    with _opened(Path(path)) as stream:
+        return _decode(Path(path), stream)
+
+
+def read_with_digest(path: str | os.PathLike[str]) -> tuple[Image, str]:
+    """As `read_image`, and the SHA-256 of the file in hexadecimal."""
+    with _opened(Path(path)) as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        stream.seek(0)
+        return _decode(Path(path), stream), digest
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width of the picture that `read_image` would give, by the header of the file; raises ImageError."""
+    with _opened(Path(path)) as stream:
+        image, _ = _identified(Path(path), stream)
+        turned = not isinstance(image, TiffImageFile) and _orientation(image) in (5, 6, 7, 8)  # their size is upright
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def decode_image(data: bytes, name: str) -> Image:
+    """The picture in the bytes of a file, as `read_image` gives it; errors speak of `name`."""
+    with _decoding(name):
+        return _decode(name, io.BytesIO(data))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[io.BufferedReader]:
+    """The file for reading; whatever its decoder raises is an ImageError."""
+    with _decoding(path):
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             kind = "a folder" if path.is_dir() else "a device"
             raise ImageError(f"{path}: this is {kind}, not a picture; name a picture file")
-        with path.open("rb") as stream, _SILENCE, warnings.catch_warnings():
+        with path.open("rb") as stream:
+            yield stream
+
+
+@contextmanager
+def _decoding(name: object) -> Iterator[None]:
+    """Whatever is raised by it is an ImageError about `name`."""
+    try:
+        with _SILENCE, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decode(path, stream)
+            yield
     except ImageError:
         raise
     except Exception as error:  # decoders raise anything on rubbish
@@ -137,24 +165,32 @@ def read_image(path: str | os.PathLike[str]) -> Image:
         if "unknown pixel mode" in str(error):
             reason = "its depth or layout of channels is not supported; save it as interleaved 8 or 16 bit RGB"
         reason = next((text for kind, text in _TROUBLE if isinstance(error, kind)), reason)
-        raise ImageError(f"{path}: {reason}") from error
+        raise ImageError(f"{name}: {reason}") from error
 
 
-def _decode(path: Path, stream: BinaryIO) -> Image:
+def _identified(name: object, stream: BinaryIO) -> tuple[ImageFile, bytes]:
+    """The picture, not yet decoded, and the first bytes of its file."""
     header = stream.read(32)
     if not header:
-        raise ImageError(f"{path}: the file is empty; copy it again")
+        raise ImageError(f"{name}: the file is empty; copy it again")
     plugin = next((plugin for magics, plugin in _DECODERS if header.startswith(magics)), None)
+    if AVIF and header[4:12] in (b"ftypavif", b"ftypavis", b"ftypmif1", b"ftypmsf1"):
+        plugin = AvifImageFile
     if plugin is None:
-        raise ImageError(f"{path}: this is not a PNG, JPEG, WebP, TIFF or BMP picture; convert it to one of these")
+        raise ImageError(f"{name}: this is not a {_KNOWN} picture; convert it to one of these")
     stream.seek(0)
     image = plugin(stream)
     if image.width * image.height > MAX_PIXELS:
         size = f"{image.width}x{image.height}"
-        raise ImageError(f"{path}: {size} is over {MAX_PIXELS:,} pixels; cut the picture into smaller ones")
+        raise ImageError(f"{name}: {size} is over {MAX_PIXELS:,} pixels; cut the picture into smaller ones")
+    return image, header
+
+
+def _decode(name: object, stream: BinaryIO) -> Image:
+    image, header = _identified(name, stream)
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
-        raise ImageError(f"{path}: this file has {frames} frames; extract one of them to a file of its own")
+        raise ImageError(f"{name}: this file has {frames} frames; extract one of them to a file of its own")
     png, white_is_zero, bits = isinstance(image, PngImageFile), False, 8
     if png:
         bits = header[24] if header[12:16] == b"IHDR" else 0
@@ -162,7 +198,7 @@ def _decode(path: Path, stream: BinaryIO) -> Image:
         if len(stream.read(4)) < 4:
             raise EOFError("no end mark")
         stream.seek(0)
-        image = plugin(stream)
+        image = PngImageFile(stream)
     elif isinstance(image, TiffImageFile):
         bits = max(image.tag_v2.get(258, (1,)))
         white_is_zero = image.tag_v2.get(262) == 0
@@ -179,14 +215,15 @@ def _decode(path: Path, stream: BinaryIO) -> Image:
         planes = np.asarray(_plain_mode(image))
     else:
         kind = f"{bits} bits a channel as {image.mode}"
-        raise ImageError(f"{path}: {kind} is not a supported depth; save it as 8 or 16 bit RGB")
+        raise ImageError(f"{name}: {kind} is not a supported depth; save it as 8 or 16 bit RGB")
     planes = _upright(np.atleast_3d(planes), image)
     alpha = planes[..., -1] if planes.shape[2] in (2, 4) else None
     pixels = planes[..., 0] if planes.shape[2] < 3 else planes[..., :3]
     if png and alpha is None and image.mode != "P":
         alpha = _colour_key(pixels, image, bits)
     icc = None if image.mode in ("CMYK", "LAB") else image.info.get("icc_profile") or None
-    return Image(np.ascontiguousarray(pixels), None if alpha is None else np.ascontiguousarray(alpha), icc)
+    alpha = None if alpha is None else np.ascontiguousarray(alpha)
+    return Image(np.ascontiguousarray(pixels), alpha, icc, exif_of(image), xmp_of(image))
 
 
 def _plain_mode(image: ImageFile) -> PIL.Image.Image:
@@ -233,54 +270,28 @@ def _colour_key(pixels: Array, image: ImageFile, bits: int) -> Array | None:
 
 def _upright(planes: Array, image: ImageFile) -> Array:
     """`planes` turned as EXIF says; Pillow and OpenCV do so themselves for TIFF, and then EXIF says nothing."""
-    try:
-        orientation = image.getexif().get(274, 1)
-    except Exception:
-        return planes
+    orientation = _orientation(image)
     planes = planes.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else planes
     planes = planes[:, ::-1] if orientation in (2, 3, 6, 7) else planes
     return planes[::-1] if orientation in (3, 4, 7, 8) else planes
 
 
-def _format_for(where: str, suffix: str, width: int, height: int, sixteen_bit: bool, alpha: bool) -> _Format:
-    """The format of a suffix; raises ImageError when it is unknown or cannot hold such a picture."""
-    found = _FORMATS.get(suffix.lower())
-    if found is None:
-        raise ImageError(f"{where}: cannot write {suffix or 'a name without suffix'}; use {', '.join(_FORMATS)}")
-    if alpha and not found.alpha:
-        raise ImageError(f"{where}: {found.name} has no transparency; write .png instead")
-    if sixteen_bit and not found.sixteen_bit:
-        raise ImageError(f"{where}: {found.name} has no 16-bit channels; write .png or .tiff instead")
-    size = width * height * (3 + alpha) * (1 + sixteen_bit)
-    if max(width, height) > found.max_side or size > found.max_bytes:
-        raise ImageError(f"{where}: {width}x{height} is too large for {found.name}; write .png instead")
-    return found
+def _orientation(image: ImageFile) -> int:
+    """As EXIF has it, 1 where rubbish stands in its place."""
+    try:
+        return image.getexif().get(274, 1)
+    except Exception:
+        return 1
 
 
-def check_writable(path: str | os.PathLike[str], width: int, height: int, *, sixteen_bit: bool, alpha: bool) -> None:
-    """Raise ImageError, before anything is computed, when such a picture cannot be written to `path`.
-
-    The format does not exist or cannot hold it, `path` is a folder, or its folder is missing or read-only.
-    """
+def write_image(path: str | os.PathLike[str], image: Image, encoding: Encoding | None = None) -> None:
+    """Write a picture in the format of the suffix, or of `encoding`, all at once or not at all; raises ImageError."""
     path = Path(path)
-    _format_for(str(path), path.suffix, width, height, sixteen_bit, alpha)
-    if "\0" in str(path):
-        raise ImageError(f"{path}: cannot be written, because its name has a null byte; choose another name")
-    if os.path.isdir(path):  # unlike Path.is_dir, takes any name
-        raise ImageError(f"{path}: this is a folder; name a file in it")
-    if not os.path.isdir(path.parent):
-        raise ImageError(f"{path}: there is no folder {path.parent}; create it first")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ImageError(f"{path}: no permission to write in {path.parent}; choose another folder")
-
-
-def write_image(path: str | os.PathLike[str], image: Image) -> None:
-    """Write a picture in the format of the suffix, all at once or not at all; raises ImageError."""
-    path = Path(path)
+    encoding = encoding or Encoding(path.suffix)
     height, width = image.pixels.shape[:2]
     wide = image.pixels.dtype == np.uint16
-    check_writable(path, width, height, sixteen_bit=wide, alpha=image.alpha is not None)
-    data = encode_image(image, path.suffix, name=str(path))
+    check_writable(path, width, height, sixteen_bit=wide, alpha=image.alpha is not None, suffix=encoding.suffix)
+    data = encode_image(image, encoding, name=str(path))
     with _named(path):
         write_bytes(path, data)
 
@@ -296,50 +307,75 @@ def _named(path: Path) -> Iterator[None]:
         raise ImageError(f"{path}: cannot be written ({reason}); choose another folder or free some space") from error
 
 
-def takes_strips(path: str | os.PathLike[str]) -> bool:
+def takes_strips(suffix: str) -> bool:
     """Whether files of this suffix can be written by `write_strips`."""
-    found = _FORMATS.get(Path(path).suffix.lower())
+    found = FORMATS.get(suffix.lower())
     return found is not None and found.name in WRITERS
 
 
 @contextmanager
-def write_strips(path: str | os.PathLike[str], shape: tuple[int, int, int], dtype: Any,
-                 icc_profile: bytes | None) -> Iterator[StripWriter]:  # fmt: skip
+def write_strips(path: str | os.PathLike[str], shape: tuple[int, int, int], dtype: Any, icc_profile: bytes | None,
+                 exif: bytes | None = None, xmp: bytes | None = None,
+                 suffix: str | None = None) -> Iterator[StripWriter]:  # fmt: skip
     """A file, PNG or TIFF by its suffix, that takes rows (rows, W, C) from top to bottom; raises ImageError.
 
     It replaces what was there when all rows are written; ValueError when they were not. `shape` is height, width and
-    channels, `dtype` uint8 or uint16.
+    channels, `dtype` uint8 or uint16; the rest as in `Image`. `suffix` says the format instead of the path.
     """
     path = Path(path)
+    suffix = path.suffix if suffix is None else suffix
     height, width, channels = shape
-    check_writable(path, width, height, sixteen_bit=np.dtype(dtype) == np.uint16, alpha=channels in (2, 4))
+    wide = np.dtype(dtype) == np.uint16
+    check_writable(path, width, height, sixteen_bit=wide, alpha=channels in (2, 4), suffix=suffix)
+    exif = sized_exif(exif, width, height) if exif else None
     with _named(path), replacing(path) as stream:
-        writer = WRITERS[_FORMATS[path.suffix.lower()].name](stream, shape, dtype, icc_profile)
+        writer = WRITERS[FORMATS[suffix.lower()].name](stream, shape, dtype, icc_profile, exif, xmp)
         yield writer
         writer.close()
 
 
-def encode_image(image: Image, suffix: str, *, name: str = "picture") -> bytes:
-    """The file of a picture in the format of `suffix`; errors speak of `name`.
+def encode_image(image: Image, encoding: Encoding, *, name: str = "picture") -> bytes:
+    """The file of a picture; errors speak of `name`.
 
-    All are lossless but JPEG (quality 95, 4:4:4). The ICC profile is kept, except in BMP; WebP has no grey, and
-    16-bit grey with alpha in TIFF is stored as RGBA. Raises ImageError when the format cannot hold the picture.
+    Without a quality all are lossless but JPEG and AVIF (quality 95, 4:4:4). ICC profile, EXIF and XMP are kept, except
+    in BMP; WebP has no grey, and TIFF stores grey with alpha as RGBA where it is of 16 bits or has EXIF or XMP. Raises
+    ImageError when the format cannot hold the picture.
     """
     height, width = image.pixels.shape[:2]
     wide = image.pixels.dtype == np.uint16
-    found = _format_for(name, suffix, width, height, wide, image.alpha is not None)
-    planes = image.pixels if image.alpha is None else np.dstack((image.pixels, image.alpha))
+    found = format_for(name, encoding.suffix, width, height, wide, image.alpha is not None)
+    planes = image.planes
     try:
-        if wide:
-            planes, wide_file = np.atleast_3d(planes), io.BytesIO()
-            writer = WRITERS[found.name](wide_file, planes.shape, planes.dtype, image.icc_profile)
+        buffer = io.BytesIO()
+        if wide or (found.name == "TIFF" and (image.exif or image.xmp)):  # Pillow writes no EXIF to a compressed TIFF
+            planes = np.atleast_3d(planes)
+            exif = sized_exif(image.exif, width, height) if image.exif else None
+            about = (image.icc_profile, exif, image.xmp)
+            writer = WRITERS[found.name](buffer, planes.shape, planes.dtype, *about)
             writer.write(planes)
             writer.close()
-            return wide_file.getvalue()
-        profile = {"icc_profile": image.icc_profile} if found.icc_profile and image.icc_profile else {}
-        buffer = io.BytesIO()
-        PIL.Image.fromarray(planes).save(buffer, found.name, **found.options, **profile)
+        else:
+            options = encoding.options(planes.shape[2] if planes.ndim == 3 else 1)
+            picture = PIL.Image.fromarray(planes)
+            picture.save(buffer, found.name, **options, **(_metadata(image, found) if found.metadata else {}))
         return buffer.getvalue()
     except Exception as error:  # encoders, too, raise anything
         reason = f"cannot be written as {found.name} ({error!r})"
         raise ImageError(f"{name}: {reason}; try another format") from error
+
+
+def _metadata(image: Image, found: Format) -> dict[str, Any]:
+    """What Pillow's encoders take of it."""
+    height, width = image.pixels.shape[:2]
+    grey_profile = image.icc_profile and image.icc_profile[16:20] == b"GRAY"
+    taken: dict[str, Any] = {}
+    if image.icc_profile and (found.grey or not grey_profile):  # one of grey means nothing for RGB
+        taken["icc_profile"] = image.icc_profile
+    if image.exif:
+        taken["exif"] = sized_exif(image.exif, width, height)
+    if image.xmp and found.name == "PNG":
+        taken["pnginfo"] = PngInfo()
+        taken["pnginfo"].add(b"iTXt", png_xmp(image.xmp))
+    elif image.xmp:
+        taken["xmp"] = image.xmp
+    return taken

@@ -13,6 +13,8 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 from PIL.PngImagePlugin import putchunk
 
+from .metadata import png_exif, png_xmp, tiff_directory
+
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -34,10 +36,14 @@ class StripWriter(ABC):
         shape: height, width and channels: grey, grey + alpha, RGB or RGBA.
         dtype: uint8 or uint16.
         icc_profile: meaning of the colours; None is sRGB.
+        exif: an EXIF block, or None.
+        xmp: an XMP packet, or None.
     """
 
-    def __init__(self, stream: BinaryIO, shape: tuple[int, int, int], dtype: Any, icc_profile: bytes | None) -> None:
+    def __init__(self, stream: BinaryIO, shape: tuple[int, int, int], dtype: Any, icc_profile: bytes | None,
+                 exif: bytes | None = None, xmp: bytes | None = None) -> None:  # fmt: skip
         self._stream, self._shape, self._bits, self._icc = stream, shape, 8 * np.dtype(dtype).itemsize, icc_profile
+        self._exif, self._xmp = exif, xmp
         self._left = shape[0]
         self._begin()
 
@@ -74,6 +80,10 @@ class PngWriter(StripWriter):
         putchunk(self._stream, b"IHDR", struct.pack(">IIBBBBB", width, height, self._bits, colour_type, 0, 0, 0))
         if self._icc:
             putchunk(self._stream, b"iCCP", b"ICC profile\0\0" + zlib.compress(self._icc))
+        if self._exif:
+            putchunk(self._stream, b"eXIf", png_exif(self._exif))
+        if self._xmp:
+            putchunk(self._stream, b"iTXt", png_xmp(self._xmp))
 
     def _add(self, planes: Array) -> None:
         for first in range(0, len(planes), BLOCK):
@@ -160,14 +170,21 @@ class TiffWriter(StripWriter):
             tags[338] = (short, [2])  # the fourth is alpha, not premultiplied
         if self._icc:
             tags[34675] = (undefined, self._icc)
-        entries, beyond = b"", b""
-        end = place + 2 + 12 * len(tags) + 4
+        metadata = tiff_directory(self._exif, self._xmp)
+        entries, beyond = [], b""
+        end = place + 2 + 12 * (len(tags) + len(metadata)) + 4
         for tag, ((kind, letter), values) in tags.items():
             data = struct.pack(f"<{len(values)}{letter}", *values)
             if len(data) > 4:
                 data, beyond = struct.pack("<I", end + len(beyond)), beyond + data + b"\0" * (len(data) % 2)
-            entries += struct.pack("<HHI", tag, kind, len(values)) + data.ljust(4, b"\0")
-        return struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0) + beyond
+            entries.append(struct.pack("<HHI", tag, kind, len(values)) + data.ljust(4, b"\0"))
+        if metadata:
+            head = 2 + 12 * len(metadata) + 4  # what its values stand behind there; here they come last
+            block = metadata.tobytes(end + len(beyond) - head)
+            entries += [block[first : first + 12] for first in range(2, head - 4, 12)]
+            beyond += block[head:]
+        entries.sort(key=lambda entry: struct.unpack("<H", entry[:2]))
+        return struct.pack("<H", len(entries)) + b"".join(entries) + struct.pack("<I", 0) + beyond
 
 
 WRITERS: dict[str, type[StripWriter]] = {"PNG": PngWriter, "TIFF": TiffWriter}

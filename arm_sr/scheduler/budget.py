@@ -51,12 +51,12 @@ class Budget:
         return cls(kind, value, text)
 
 
-def parse_deadline(deadline: str) -> Budget:
-    """Read `80ms` or `1.5s`; BudgetError when it is no time above 0."""
+def parse_deadline(text: str, what: str = "deadline") -> Budget:
+    """Read `80ms` or `1.5s`; BudgetError, which says what it is of, when it is no time above 0."""
     try:
-        budget = Budget.parse(deadline)
+        budget = Budget.parse(text)
         if budget.kind == "ms":
             return budget
     except BudgetError:
         pass
-    raise BudgetError(f"deadline '{deadline}' must be a time above 0, like 80ms or 1.5s")
+    raise BudgetError(f"{what} '{text}' must be a time above 0, like 80ms or 1.5s")

@@ -11,10 +11,9 @@ at the same place when the limit is larger, and the leftovers together never gai
 upgrade of the list would.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 
 import numpy as np
 
@@ -184,17 +183,33 @@ def trade_off(upgrades: Upgrades, error: np.ndarray, cost: Callable[[np.ndarray]
         error: of every patch under every branch in units of the cost: (patches, branches).
         cost: says what several choices of branches cost: (choices, patches) to (choices,).
     """
-    patches, branches = error.shape
-    steps = np.arange(len(upgrades.patch))
-    counts = np.unique(np.linspace(0, len(steps), PREFIXES).astype(np.int64))
-    base, some = np.zeros(patches, dtype=np.int64), np.array_split(counts, -(-len(counts) // _at_once(patches)))
-    alone = np.repeat(np.arange(branches)[:, None], patches, axis=1)
-    chosen, least = base, np.inf
-    for choices in chain([alone], (_climbed(upgrades, base, steps, part) for part in some)):
-        losses = error[np.arange(patches), choices].sum(axis=1) + cost(choices)
+    chosen, least = np.zeros(len(error), dtype=np.int64), np.inf
+    for choices in _candidates(upgrades, *error.shape):
+        losses = error[np.arange(len(error)), choices].sum(axis=1) + cost(choices)
         if losses.min() < least:
             chosen, least = choices[np.argmin(losses)], losses.min()
     return chosen
+
+
+def trade_off_curve(upgrades: Upgrades, error: np.ndarray, cost: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Error and cost of everything that `trade_off` chooses among, arguments as there: (choices, 2).
+
+    What it chooses where errors count m times as much is the first with the least m * error + cost.
+    """
+    points = []
+    for choices in _candidates(upgrades, *error.shape):
+        points.append(np.stack([error[np.arange(len(error)), choices].sum(axis=1), cost(choices)], axis=1))
+    return np.concatenate(points)
+
+
+def _candidates(upgrades: Upgrades, patches: int, branches: int) -> Iterator[np.ndarray]:
+    """What `trade_off` tries, which is the same whatever the errors count, some at once: (choices, patches)."""
+    yield np.repeat(np.arange(branches)[:, None], patches, axis=1)
+    steps = np.arange(len(upgrades.patch))
+    counts = np.unique(np.linspace(0, len(steps), PREFIXES).astype(np.int64))
+    base = np.zeros(patches, dtype=np.int64)
+    for part in np.array_split(counts, -(-len(counts) // _at_once(patches))):
+        yield _climbed(upgrades, base, steps, part)
 
 
 def _climbed(upgrades: Upgrades, base: np.ndarray, steps: np.ndarray, counts: np.ndarray) -> np.ndarray:

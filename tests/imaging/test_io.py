@@ -18,7 +18,8 @@ from PIL import ImageCms, ImageOps
 
 from arm_sr.errors import ImageError
 from arm_sr.imaging import io as picture_io
-from arm_sr.imaging.io import IMAGE_SUFFIXES, Image, check_writable, encode_image, read_image, write_image
+from arm_sr.imaging.formats import IMAGE_SUFFIXES, Encoding, check_writable
+from arm_sr.imaging.io import Image, encode_image, read_image, write_image
 
 PHOTO = skimage.data.astronaut()[:70, 160:251]
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -129,7 +130,7 @@ def test_sixteen_bit_files_are_read_by_others(channels):
     planes = noise((9, 14, channels), np.uint16)
     pixels = planes[..., 0] if channels == 1 else planes[..., :3]
     image = Image(pixels, planes[..., 3] if channels == 4 else None, SRGB)
-    tiff, png = encode_image(image, ".tif"), encode_image(image, ".png")
+    tiff, png = encode_image(image, Encoding(".tif")), encode_image(image, Encoding(".png"))
     with tifffile.TiffFile(io.BytesIO(tiff)) as file:
         tags = file.pages[0].tags
         assert (9, 14) == (tags["ImageLength"].value, tags["ImageWidth"].value)
@@ -555,7 +556,7 @@ WHOLE = {
 def test_cut_files_are_errors(tmp_path, kind, left):
     """At any point: after the header, in the middle, in the last bytes."""
     if kind.endswith("16"):
-        data = encode_image(Image(PHOTO.astype(np.uint16) * 257), f".{kind[:-2]}")
+        data = encode_image(Image(PHOTO.astype(np.uint16) * 257), Encoding(f".{kind[:-2]}"))
         path = tmp_path / f"a.{kind[:-2]}"
     else:
         suffix, options = WHOLE[kind]
@@ -588,7 +589,7 @@ def test_garbage_is_an_image_error(tmp_path, magic, rest):
 def test_damage_never_raises_anything_else(tmp_path, kind, seed):
     """A file with some bytes changed is read or refused, never anything else."""
     if kind.endswith("16"):
-        data = bytearray(encode_image(Image(PHOTO[:16, :16].astype(np.uint16) * 257), f".{kind[:-2]}"))
+        data = bytearray(encode_image(Image(PHOTO[:16, :16].astype(np.uint16) * 257), Encoding(f".{kind[:-2]}")))
     else:
         suffix, options = WHOLE[kind]
         data = bytearray(saved(tmp_path / f"whole{suffix}", PHOTO[:16, :16], **options).read_bytes())
@@ -605,7 +606,7 @@ def test_damage_never_raises_anything_else(tmp_path, kind, seed):
 
 def test_nothing_is_printed(tmp_path, capfd):
     """Not by Pillow, nor by OpenCV about a file that it cannot read (libtiff does, about a cut TIFF)."""
-    wide = encode_image(Image(PHOTO.astype(np.uint16) * 257), ".png")
+    wide = encode_image(Image(PHOTO.astype(np.uint16) * 257), Encoding(".png"))
     (tmp_path / "a.png").write_bytes(wide[: len(wide) // 2])
     rejected(tmp_path / "a.png", "damaged")
     path = saved(tmp_path / "a.png", PHOTO, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
@@ -656,9 +657,9 @@ def test_what_can_be_written(tmp_path, suffix):
 @pytest.mark.parametrize(("suffix", "side"), [(".jpg", 65500), (".webp", 16383)])
 def test_limits_are_those_of_the_encoders(suffix, side):
     """The largest side is really written; one more is refused with our sentence."""
-    assert encode_image(Image(np.zeros((1, side), np.uint8)), suffix)
+    assert encode_image(Image(np.zeros((1, side), np.uint8)), Encoding(suffix))
     with pytest.raises(ImageError, match="too large"):
-        encode_image(Image(np.zeros((1, side + 1), np.uint8)), suffix)
+        encode_image(Image(np.zeros((1, side + 1), np.uint8)), Encoding(suffix))
 
 
 def test_unwritable_folder(tmp_path, monkeypatch):

@@ -1,0 +1,262 @@
+"""One picture of `arm-sr upscale`, from what was read to the file."""
+
+import argparse
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from .files import STREAM, Files
+from .upscalers import Upscalers
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..api import Upscaler
+    from ..imaging.io import Image
+    from ..scheduler import Plan
+
+Write: TypeAlias = Callable[[], "tuple[Plan, dict[str, Any]]"]
+"""What is left to do for an upscaled picture: write it; returns plan and report."""
+
+STRIPS_FROM = 64_000_000
+"""Pixels of a result from which on no other picture is in memory beside it, and it is computed and written in strips
+where its format allows."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that was read."""
+
+    image: "Image"
+    digest: str
+    """SHA-256 of its file, empty where nobody asked for it."""
+    read_ms: float
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        height, width = self.image.pixels.shape[:2]
+        return height, width
+
+
+def read(files: Files, with_digest: bool = False) -> Picture:
+    """Read the picture of `files`."""
+    from ..imaging import io
+
+    begun, digest = time.perf_counter(), ""
+    if files.source == STREAM:
+        image = io.decode_image(sys.stdin.buffer.read(), "stdin")
+    elif with_digest:
+        image, digest = io.read_with_digest(files.source)
+    else:
+        image = io.read_image(files.source)
+    return Picture(image, digest, 1e3 * (time.perf_counter() - begun))
+
+
+def is_large(size: tuple[int, int], upscalers: Upscalers) -> bool:
+    """Whether what is made of a picture of this height and width is too large to be in memory beside another."""
+    scale = upscalers.of(size).scale
+    return max(size[0] * size[1] * scale**2, math.prod(upscalers.result_of(size))) > STRIPS_FROM
+
+
+@contextmanager
+def progress(args: argparse.Namespace, upscaler: "Upscaler", name: str, pixels: int, job_bar: Any) -> Iterator[None]:
+    """A bar over the LR pixels of a picture on a terminal, or its part of that of a whole job."""
+    from tqdm import tqdm
+
+    bar = job_bar
+    if bar is None:
+        hidden = True if args.quiet else None
+        bar = tqdm(total=pixels, desc=name, unit="px", unit_scale=True, leave=False, disable=hidden)
+    end = bar.n + pixels
+    upscaler.progress = bar.update
+    try:
+        yield
+    finally:
+        upscaler.progress = None
+        if job_bar is None:
+            bar.close()
+        else:
+            bar.update(end - bar.n)  # what was interpolated, too
+
+
+def upscale_picture(args: argparse.Namespace, upscalers: Upscalers, how: dict[str, Any], files: Files,
+                    picture: Picture, job_bar: Any = None) -> Write:  # fmt: skip
+    """Upscale a picture; what it returns writes the result."""
+    upscaler, to = upscalers.of(picture.size), upscalers.result_of(picture.size)
+    begun, image = time.perf_counter(), picture.image
+    planes = image.planes
+    enlarged = to[0] > picture.size[0] or to[1] > picture.size[1]
+    if not enlarged:  # no sub-net is of use
+        how = {"width": upscaler.branches[0]}
+    if not args.dry_run:
+        _check(args, files, image, to)
+    with progress(args, upscaler, files.name, math.prod(picture.size), job_bar):
+        if args.dry_run:
+            write = _plan_only(upscaler, how, planes)
+        elif not enlarged:
+            write = _reduce(args, upscaler, how, planes, image, to, files)
+        elif is_large(picture.size, upscalers) and args.deadline is None and _take_strips(args, files):
+            write = _upscale_in_strips(args, upscaler, how, planes, image, to, files)
+        else:
+            write = _upscale_whole(args, upscaler, how, planes, image, to, files)
+    upscale_ms = 1e3 * (time.perf_counter() - begun)
+
+    def write_and_report() -> "tuple[Plan, dict[str, Any]]":
+        begun = time.perf_counter()
+        plan, stats = write()
+        own_ms = upscale_ms + 1e3 * (time.perf_counter() - begun)
+        time_ms = {"resize": 0.0, "sharpen": 0.0, **stats["time_ms"]}
+        done_ms = time_ms["total"] + time_ms["resize"] + time_ms["sharpen"]
+        time_ms |= {"read": picture.read_ms, "write": own_ms - done_ms, "total": picture.read_ms + own_ms}
+        stats["time_ms"] = {name: round(value, 3) for name, value in time_ms.items()}
+        stats |= {"output": {"width": to[1], "height": to[0]}, "sharpen": args.sharpen}
+        where = {} if args.dry_run else {"output_file": str(files.target)}
+        return plan, {"file": str(files.source), **where, **stats}
+
+    return write_and_report
+
+
+def _check(args: argparse.Namespace, files: Files, image: "Image", to: tuple[int, int]) -> None:
+    """ImageError when the result, or the heat map, could not be written; the folder of `target` is made."""
+    from ..errors import ImageError
+    from ..imaging.formats import check_writable, format_for
+
+    (height, width), target = to, files.target
+    depth = {"sixteen_bit": image.pixels.dtype.itemsize == 2, "alpha": image.alpha is not None}
+    if args.heatmap:
+        check_writable(args.heatmap, width, height, sixteen_bit=False, alpha=False)
+    if target == STREAM:
+        format_for("stdout", files.encoding.suffix, width, height, **depth)
+        return
+    if args.output is None and os.path.lexists(target):
+        raise ImageError(f"{target}: exists already; remove it or name the output with -o")
+    if args.output is not None and target != args.output:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = f"its folder cannot be made ({error.strerror or error}); choose another place"
+            raise ImageError(f"{target}: {reason}") from error
+    check_writable(target, width, height, **depth, suffix=files.encoding.suffix)
+
+
+def _take_strips(args: argparse.Namespace, files: Files) -> bool:
+    """Whether the result and the heat map can be written in strips."""
+    from ..imaging.io import takes_strips
+
+    whole = files.target == STREAM or not takes_strips(files.encoding.suffix)
+    return not whole and (args.heatmap is None or takes_strips(args.heatmap.suffix))
+
+
+def _plan_only(upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray") -> Write:
+    """Plan a picture, write nothing."""
+    begun = time.perf_counter()
+    plan = upscaler.plan(planes, **how)
+    return lambda: (plan, _planned(upscaler, plan, 1e3 * (time.perf_counter() - begun)))
+
+
+def _planned(upscaler: "Upscaler", plan: "Plan", plan_ms: float) -> dict[str, Any]:
+    """The report of a picture that went through no sub-net."""
+    from ..report import statistics
+
+    time_ms = {"plan": plan_ms, "load": 0.0, "infer": 0.0, "stitch": 0.0, "total": plan_ms}
+    engine = {"backend": upscaler.backend.name, "precision": upscaler.backend.precision}
+    return statistics(plan, time_ms=time_ms, macs=0.0, **engine)
+
+
+def _reduce(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray", image: "Image",
+            to: tuple[int, int], files: Files) -> Write:  # fmt: skip
+    """Resize a picture that is to be no larger than it is; what it returns writes it, and a heat map."""
+    from ..imaging.resample import resize
+
+    plan = replace(upscaler.plan(planes, **how), note="no larger than the picture: resized without a sub-net")
+    begun = time.perf_counter()
+    result = resize(planes, *to)
+    stats = _planned(upscaler, plan, 0.0)
+    stats["time_ms"]["resize"] = 1e3 * (time.perf_counter() - begun)
+    return _writing(args, result, plan, stats, image, files)
+
+
+def _upscale_whole(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray",
+                   image: "Image", to: tuple[int, int], files: Files) -> Write:  # fmt: skip
+    """Upscale a picture in memory; what it returns writes it, and its heat map."""
+    from ..imaging.resample import resize
+
+    result = upscaler.upscale(planes, **how)
+    if result.image.shape[:2] == to:
+        return _writing(args, result.image, result.plan, result.stats, image, files)
+    begun = time.perf_counter()
+    resized = resize(result.image, *to)
+    result.stats["time_ms"]["resize"] = 1e3 * (time.perf_counter() - begun)
+    return _writing(args, resized, result.plan, result.stats, image, files)
+
+
+def _writing(args: argparse.Namespace, result: "np.ndarray", plan: "Plan", stats: dict[str, Any], image: "Image",
+             files: Files) -> Write:  # fmt: skip
+    """Writes a result of `image`, sharpened if that is asked for, and its heat map."""
+    from ..channels import split_alpha
+    from ..imaging.filters import sharpen
+    from ..imaging.io import Image, encode_image, write_image
+    from ..report import heat_map
+
+    begun, finished = time.perf_counter(), result
+    if args.sharpen:
+        finished = sharpen(result, args.sharpen)
+        stats["time_ms"]["sharpen"] = 1e3 * (time.perf_counter() - begun)
+
+    def write() -> "tuple[Plan, dict[str, Any]]":
+        pixels, alpha = split_alpha(finished)
+        whole = replace(image, pixels=pixels, alpha=alpha)
+        if files.target == STREAM:
+            sys.stdout.buffer.write(encode_image(whole, files.encoding, name="stdout"))
+            sys.stdout.buffer.flush()
+        else:
+            write_image(files.target, whole, files.encoding)
+        if args.heatmap:
+            write_image(args.heatmap, Image(heat_map(result, plan, height=len(result))))
+        return plan, stats
+
+    return write
+
+
+def _upscale_in_strips(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray",
+                       image: "Image", to: tuple[int, int], files: Files) -> Write:  # fmt: skip
+    """As `_upscale_whole`, but from top to bottom and written as it comes, so that memory does not grow with it."""
+    import numpy as np
+
+    from ..imaging.filters import StripSharpener
+    from ..imaging.io import write_strips
+    from ..imaging.resample import resize_rows
+    from ..report import heat_map
+
+    sharpener, sharpen_ms = StripSharpener(args.sharpen) if args.sharpen else None, 0.0
+    strips = upscaler.strips(planes, **how)
+    upscaled = (planes.shape[0] * upscaler.scale, planes.shape[1] * upscaler.scale)
+    height, width = to
+    channels = planes.shape[2] if planes.ndim == 3 else 1
+    with ExitStack() as opened:
+        target, shape, suffix = files.target, (height, width, channels), files.encoding.suffix
+        about = (planes.dtype, image.icc_profile, image.exif, image.xmp, suffix)
+        picture = opened.enter_context(write_strips(target, shape, *about))
+        heat = None
+        if args.heatmap:
+            heat = opened.enter_context(write_strips(args.heatmap, (height, width, 3), np.uint8, None))
+        first = 0
+        for rows in strips if upscaled == to else resize_rows(strips, upscaled, to):
+            if heat:
+                heat.write(heat_map(rows, strips.plan, first, height))
+            first += len(rows)
+            finished, begun = rows, time.perf_counter()
+            if sharpener:
+                finished = sharpener.add(rows, last=first == height)
+                sharpen_ms += 1e3 * (time.perf_counter() - begun)
+            picture.write(finished.reshape(len(finished), width, channels))
+    stats = strips.stats
+    if sharpener:
+        stats["time_ms"]["sharpen"] = sharpen_ms
+    return lambda: (strips.plan, stats)

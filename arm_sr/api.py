@@ -82,7 +82,7 @@ class Upscaler:
         self.card = load_model(str(model))
         if not isinstance(backend, str):
             if precision is not None or bmodels is not None:
-                raise UsageError("an open engine has its precision and sub-nets; leave precision and bmodels out")
+                raise UsageError("an open engine has its precision and sub-nets; leave precision out, and bmodels")
             if backend.model_sha256 != self.card.sha256:
                 raise UsageError(f"the open engine has the sub-nets of another model than '{self.card.name}'")
         if isinstance(backend, str):

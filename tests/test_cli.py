@@ -524,9 +524,12 @@ def test_sweep_writes_table_json_and_plot(run, photo: np.ndarray) -> None:
 def test_sweep_runs_all_settings_on_one_engine(run, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     """ARM's too, whatever the precision."""
     opened = []
-    monkeypatch.setattr(
-        calibration, "open_backend", lambda *how, **more: opened.append(open_backend(*how, **more)) or opened[-1]
-    )
+
+    def counted(*how, **more):
+        opened.append(open_backend(*how, **more))
+        return opened[-1]
+
+    monkeypatch.setattr(calibration, "open_backend", counted)
     Path("hr").mkdir()
     save(photo[:60, :60], "hr/a.png")
     arm = Path(__file__).parent.parent / "lut" / "plain-x4.arm.json"

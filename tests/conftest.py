@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.data
+import skimage.io
 import torch
+from strategies import run_python
 
 from arm_sr.imaging.metrics import psnr_of_mse
 from arm_sr.lut import EdgeTable
@@ -50,14 +52,17 @@ def simulator() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_bmodels(simulator: Path) -> Iterator[Path]:
+def tiny_bmodels(simulator: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The small model compiled for bm1688 INT8, and the simulator to run it."""
-    folder = os.environ.get("ARM_SR_BMODELS")
-    if not folder:
-        pytest.skip("ARM_SR_BMODELS is not set: a folder with the small model of the tests, compiled for bm1688 INT8")
+    photos, folder = tmp_path_factory.mktemp("photos"), tmp_path_factory.mktemp("bmodels")
+    for name in ("astronaut", "coffee", "rocket", "chelsea"):
+        skimage.io.imsave(photos / f"{name}.png", getattr(skimage.data, name)())
+    arguments = ["-m", tiny_model, "--data", photos, "--chip", "bm1688", "--precision", "INT8", "--tile", "24", "32"]
+    done = run_python("tools/compile_bmodel.py", *arguments, "-o", folder, timeout=600)
+    assert 0 == done.returncode, done.stderr
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ARM_SR_SOPHON_LIB", str(simulator))
-        yield Path(folder).resolve()
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """One budget for many pictures."""
 
+import math
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ def curves(seed: int, pictures: int) -> list[Curve]:
 
 
 def total(some: list[Curve], eta: float) -> float:
-    return sum(curve.cost_at(eta) for curve in some)
+    return math.fsum(curve.cost_at(eta) for curve in some)
 
 
 @given(st.integers(0, 10**6), st.integers(1, 6), st.floats(0, 1.2))

@@ -5,6 +5,7 @@
 #
 # DATA holds folders of ground truth: test/Set5, test/Set14, test/B100, test/Urban100, val and val4k, for scores also
 # train. Everything takes about an hour and a half; the machine must be idle. Needs the extras train, openvino and plot.
+# bmodels, which is not among all, takes as long again and needs the TPU's compiler (docs/tpu.md), but no idle machine.
 set -euo pipefail
 data=$(realpath "${1:?usage: figures.sh DATA [NAME...]}")
 shift
@@ -143,6 +144,18 @@ TEXT
     for model in fsrcnn-x4 plain-x4; do
         run arm-sr sweep "$data/test/Urban100" -o "$out" -m "$model" --backend onnxruntime --budgets 20%,40%,60%,80% --arm "lut/$model.arm.json"
     done
+}
+
+figures_bmodels() {
+    cat <<'TEXT'
+# Compiled sub-nets on TPUs
+
+plain-x4 for each chip and precision: cycles and milliseconds by the compiler's model of the chip for one tile, without transfers;
+differences to ONNX Runtime in 8-bit levels on crops of `val`, in the vendor's simulator; what is lost in RGB PSNR over all their
+pixels. `docs/tpu.md` has the rest.
+
+TEXT
+    run tools/compile_bmodel.py --data "$data/val" --tile 48 96 -o "$out/bmodels"
 }
 
 for name; do

@@ -6,6 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from .cost import CostTable
 from .scheduler import Plan
 from .scheduler.budget import parse_deadline
 
@@ -36,6 +37,23 @@ def heat_map(image: np.ndarray, plan: Plan, first: int = 0) -> np.ndarray:
     col = np.arange(image.shape[1]) // plan.scale // plan.grid.patch
     colours = branch_colours(len(plan.branches))[plan.branch_map[row][:, col]]
     return cv2.addWeighted(cv2.cvtColor(np.ascontiguousarray(grey), cv2.COLOR_GRAY2RGB), 0.5, colours, 0.5, 0)
+
+
+def legend(plan: Plan, macs: CostTable) -> list[dict[str, Any]]:
+    """What the colours of the heat map stand for, ready for JSON.
+
+    Args:
+        plan: of the picture.
+        macs: of the branches of its model, as `Planner.macs`.
+
+    Returns:
+        For every branch its `name`, its `colour` as #rrggbb, how many `patches` it has, and the `macs` that its tiles
+        need, halo included.
+    """
+    spent = np.bincount(plan.tiles.branch, plan.tiles.costs(macs), minlength=len(plan.branches))
+    colours = ["#" + bytes(colour).hex() for colour in branch_colours(len(plan.branches))]
+    rows = zip(plan.counts.items(), colours, spent.tolist(), strict=True)
+    return [{"name": name, "colour": colour, "patches": count, "macs": cost} for (name, count), colour, cost in rows]
 
 
 def statistics(plan: Plan, *, macs: float, time_ms: dict[str, float], backend: str, precision: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from ..atomic import replacing, write_bytes
 from ..errors import ArmSRError, ImageError
+from .bombs import refuse_bombs
 from .strip_files import LEVEL, STRATEGY, WRITERS, StripWriter
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -120,14 +121,44 @@ def read_image(path: str | os.PathLike[str]) -> Image:
     profile, into sRGB); the EXIF orientation is applied. Raises ImageError: the file cannot be opened, is
     not such a picture, is damaged or cut short, has several frames, over MAX_PIXELS or another depth.
     """
-    path = Path(path)
-    try:
+    with _opened(Path(path)) as stream:
+        return _decode(Path(path), stream)
+
+
+def image_size(source: str | os.PathLike[str] | bytes, name: str = "picture") -> tuple[int, int]:
+    """Height and width of the picture that `read_image` would give, by the header of the file or of its bytes, which
+    errors call `name`; raises ImageError."""
+    if isinstance(source, bytes):
+        with _decoding(name):
+            return _size(name, io.BytesIO(source))
+    with _opened(Path(source)) as stream:
+        return _size(Path(source), stream)
+
+
+def decode_image(data: bytes, name: str) -> Image:
+    """The picture in the bytes of a file, as `read_image` gives it; errors speak of `name`."""
+    with _decoding(name):
+        return _decode(name, io.BytesIO(data))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[io.BufferedReader]:
+    """The file for reading; whatever its decoder raises is an ImageError."""
+    with _decoding(path):
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             kind = "a folder" if path.is_dir() else "a device"
             raise ImageError(f"{path}: this is {kind}, not a picture; name a picture file")
-        with path.open("rb") as stream, _SILENCE, warnings.catch_warnings():
+        with path.open("rb") as stream:
+            yield stream
+
+
+@contextmanager
+def _decoding(name: object) -> Iterator[None]:
+    """Whatever is raised by it is an ImageError about `name`."""
+    try:
+        with _SILENCE, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _decode(path, stream)
+            yield
     except ImageError:
         raise
     except Exception as error:  # decoders raise anything on rubbish
@@ -137,24 +168,37 @@ def read_image(path: str | os.PathLike[str]) -> Image:
         if "unknown pixel mode" in str(error):
             reason = "its depth or layout of channels is not supported; save it as interleaved 8 or 16 bit RGB"
         reason = next((text for kind, text in _TROUBLE if isinstance(error, kind)), reason)
-        raise ImageError(f"{path}: {reason}") from error
+        raise ImageError(f"{name}: {reason}") from error
 
 
-def _decode(path: Path, stream: BinaryIO) -> Image:
+def _identified(name: object, stream: BinaryIO) -> tuple[ImageFile, bytes]:
+    """The picture, not yet decoded, and the first bytes of its file."""
     header = stream.read(32)
     if not header:
-        raise ImageError(f"{path}: the file is empty; copy it again")
+        raise ImageError(f"{name}: the file is empty; copy it again")
     plugin = next((plugin for magics, plugin in _DECODERS if header.startswith(magics)), None)
     if plugin is None:
-        raise ImageError(f"{path}: this is not a PNG, JPEG, WebP, TIFF or BMP picture; convert it to one of these")
+        raise ImageError(f"{name}: this is not a PNG, JPEG, WebP, TIFF or BMP picture; convert it to one of these")
+    refuse_bombs(name, stream)
     stream.seek(0)
     image = plugin(stream)
     if image.width * image.height > MAX_PIXELS:
         size = f"{image.width}x{image.height}"
-        raise ImageError(f"{path}: {size} is over {MAX_PIXELS:,} pixels; cut the picture into smaller ones")
+        raise ImageError(f"{name}: {size} is over {MAX_PIXELS:,} pixels; cut the picture into smaller ones")
+    return image, header
+
+
+def _size(name: object, stream: BinaryIO) -> tuple[int, int]:
+    image, _ = _identified(name, stream)
+    turned = not isinstance(image, TiffImageFile) and _orientation(image) in (5, 6, 7, 8)  # their size is upright
+    return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def _decode(name: object, stream: BinaryIO) -> Image:
+    image, header = _identified(name, stream)
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
-        raise ImageError(f"{path}: this file has {frames} frames; extract one of them to a file of its own")
+        raise ImageError(f"{name}: this file has {frames} frames; extract one of them to a file of its own")
     png, white_is_zero, bits = isinstance(image, PngImageFile), False, 8
     if png:
         bits = header[24] if header[12:16] == b"IHDR" else 0
@@ -162,7 +206,7 @@ def _decode(path: Path, stream: BinaryIO) -> Image:
         if len(stream.read(4)) < 4:
             raise EOFError("no end mark")
         stream.seek(0)
-        image = plugin(stream)
+        image = PngImageFile(stream)
     elif isinstance(image, TiffImageFile):
         bits = max(image.tag_v2.get(258, (1,)))
         white_is_zero = image.tag_v2.get(262) == 0
@@ -179,7 +223,7 @@ def _decode(path: Path, stream: BinaryIO) -> Image:
         planes = np.asarray(_plain_mode(image))
     else:
         kind = f"{bits} bits a channel as {image.mode}"
-        raise ImageError(f"{path}: {kind} is not a supported depth; save it as 8 or 16 bit RGB")
+        raise ImageError(f"{name}: {kind} is not a supported depth; save it as 8 or 16 bit RGB")
     planes = _upright(np.atleast_3d(planes), image)
     alpha = planes[..., -1] if planes.shape[2] in (2, 4) else None
     pixels = planes[..., 0] if planes.shape[2] < 3 else planes[..., :3]
@@ -233,13 +277,18 @@ def _colour_key(pixels: Array, image: ImageFile, bits: int) -> Array | None:
 
 def _upright(planes: Array, image: ImageFile) -> Array:
     """`planes` turned as EXIF says; Pillow and OpenCV do so themselves for TIFF, and then EXIF says nothing."""
-    try:
-        orientation = image.getexif().get(274, 1)
-    except Exception:
-        return planes
+    orientation = _orientation(image)
     planes = planes.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else planes
     planes = planes[:, ::-1] if orientation in (2, 3, 6, 7) else planes
     return planes[::-1] if orientation in (3, 4, 7, 8) else planes
+
+
+def _orientation(image: ImageFile) -> int:
+    """As EXIF has it, 1 where rubbish stands in its place."""
+    try:
+        return image.getexif().get(274, 1)
+    except Exception:
+        return 1
 
 
 def _format_for(where: str, suffix: str, width: int, height: int, sixteen_bit: bool, alpha: bool) -> _Format:
@@ -255,6 +304,13 @@ def _format_for(where: str, suffix: str, width: int, height: int, sixteen_bit: b
     if max(width, height) > found.max_side or size > found.max_bytes:
         raise ImageError(f"{where}: {width}x{height} is too large for {found.name}; write .png instead")
     return found
+
+
+def check_encodable(suffix: str, image: Image, scale: int, *, name: str = "picture") -> None:
+    """Raise ImageError about `name`, before anything is computed, when `encode_image` would refuse `image` upscaled by
+    `scale`."""
+    height, width = (scale * side for side in image.pixels.shape[:2])
+    _format_for(name, suffix, width, height, image.pixels.dtype == np.uint16, image.alpha is not None)
 
 
 def check_writable(path: str | os.PathLike[str], width: int, height: int, *, sixteen_bit: bool, alpha: bool) -> None:

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ..errors import ArmSRError, UsageError
-from . import calibrate, evaluate, models, serve, sweep, upscale
+from . import calibrate, evaluate, explain, models, serve, sweep, upscale
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"arm-sr {_version()}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (upscale, serve, sweep, evaluate, calibrate, models):
+    for module in (upscale, explain, serve, sweep, evaluate, calibrate, models):
         name = module.__name__.rsplit(".", 1)[-1]
         line = (module.__doc__ or "").strip()  # the first line is the help, the whole is the description
         formatter = argparse.RawDescriptionHelpFormatter

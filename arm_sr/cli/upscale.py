@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_choice(parser)
     add_sharpen(parser)
     parser.add_argument("--heatmap", type=Path, metavar="FILE", help="write a picture of where the compute went")
+    parser.add_argument("--compare", type=Path, metavar="FILE.html", help="write a page to compare with bicubic")
     parser.add_argument("--json", metavar="FILE|-", help="write the report, one JSON object a line; - is stdout")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and compute nothing")
     add_talk(parser, verbose="print the plan of every picture too")
@@ -58,12 +59,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Upscale every input; returns the exit status."""
     from ..api import model_of_scale
-    from ..atomic import write_bytes
+    from ..atomic import writable, write_bytes
     from ..errors import BackendError, ImageError, ModelError, UsageError
 
     how, report_to = choice_of(args), report_file(args.json)
     if args.heatmap and len(args.inputs) > 1:
         raise UsageError("--heatmap takes one input, because it writes one file")
+    if args.compare and len(args.inputs) > 1:
+        raise UsageError("--compare takes one input, because it writes one page")
+    if args.compare and not writable(args.compare):
+        raise UsageError(f"--compare {args.compare}: no file can be written there; name another place")
     if args.deadline and args.dry_run:
         raise UsageError("--dry-run has no plan for a deadline: what is computed depends on the clock")
     model = args.model or (model_of_scale(args.scale) if args.scale is not None else None)
@@ -125,7 +130,8 @@ def _targets(args: argparse.Namespace, scale: int) -> list[Path]:
         raise UsageError(f"-o {args.output} must be a directory, because there are {len(args.inputs)} inputs")
     else:
         targets = [args.output / default_name(source) for source in args.inputs]
-    named = [*targets, *(p for p in (args.heatmap, args.json and args.json != "-" and Path(args.json)) if p)]
+    others = args.heatmap, args.compare, args.json and args.json != "-" and Path(args.json)
+    named = [*targets, *(path for path in others if path)]
     seen: dict[str, Path] = {}
     for path in named:
         place = os.path.realpath(path)
@@ -158,9 +164,10 @@ def _one(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], so
     """Upscale the picture of `source`; what it returns writes `target`."""
     import numpy as np
 
+    from ..compare_page import MAX_PIXELS
     from ..errors import ImageError
     from ..imaging.io import check_writable, takes_strips
-    from ..report import statistics
+    from ..report import legend_height, statistics
 
     begun = time.perf_counter()
     if args.dry_run:
@@ -180,7 +187,10 @@ def _one(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], so
     depth = {"sixteen_bit": image.pixels.dtype.itemsize == 2, "alpha": image.alpha is not None}
     check_writable(target, width, height, **depth)
     if args.heatmap:
-        check_writable(args.heatmap, width, height, sixteen_bit=False, alpha=False)
+        legend = legend_height(len(upscaler.branches), width)
+        check_writable(args.heatmap, width, height + legend, sixteen_bit=False, alpha=False)
+    if args.compare and width * height > MAX_PIXELS:
+        raise ImageError(f"{source}: {width}x{height} pixels are too many for the page of --compare; leave it out")
     planes = image.pixels if image.alpha is None else np.dstack([image.pixels, image.alpha])
     files = [target, *([args.heatmap] if args.heatmap else [])]
     in_strips = _is_large(image, upscaler.scale) and args.deadline is None and all(takes_strips(file) for file in files)
@@ -208,9 +218,14 @@ def _one(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], so
 def _upscale_whole(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray",
                    icc_profile: bytes | None, target: Path) -> Write:  # fmt: skip
     """Upscale a picture in memory; what it returns writes it, and its heat map."""
+    import numpy as np
+
+    from ..atomic import write_bytes
     from ..channels import split_alpha
+    from ..compare_page import compare_page
     from ..imaging.filters import sharpen
     from ..imaging.io import Image, write_image
+    from ..report import legend_strip
 
     result = upscaler.upscale(planes, **how)
     finished = result.image
@@ -223,7 +238,11 @@ def _upscale_whole(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str
         pixels, alpha = split_alpha(finished)
         write_image(target, Image(pixels, alpha, icc_profile))
         if args.heatmap:
-            write_image(args.heatmap, Image(result.heatmap()))
+            strip = legend_strip(result.stats, result.image.shape[1])
+            write_image(args.heatmap, Image(np.vstack([result.heatmap(), strip])))
+        if args.compare:
+            page = compare_page(planes, finished, result.plan, result.stats, icc_profile, target.name)
+            write_bytes(args.compare, page.encode())
         return result.plan, result.stats
 
     return write
@@ -236,7 +255,7 @@ def _upscale_in_strips(args: argparse.Namespace, upscaler: "Upscaler", how: dict
 
     from ..imaging.filters import StripSharpener
     from ..imaging.io import write_strips
-    from ..report import heat_map
+    from ..report import heat_map, legend_height, legend_strip
 
     sharpener, sharpen_ms = StripSharpener(args.sharpen) if args.sharpen else None, 0.0
     strips = upscaler.strips(planes, **how)
@@ -246,7 +265,8 @@ def _upscale_in_strips(args: argparse.Namespace, upscaler: "Upscaler", how: dict
         picture = files.enter_context(write_strips(target, (height, width, channels), planes.dtype, icc_profile))
         heat = None
         if args.heatmap:
-            heat = files.enter_context(write_strips(args.heatmap, (height, width, 3), np.uint8, None))
+            tall = height + legend_height(len(upscaler.branches), width)
+            heat = files.enter_context(write_strips(args.heatmap, (tall, width, 3), np.uint8, None))
         first = 0
         for rows in strips:
             if heat:
@@ -259,6 +279,8 @@ def _upscale_in_strips(args: argparse.Namespace, upscaler: "Upscaler", how: dict
             else:
                 finished = rows
             picture.write(finished.reshape(len(finished), width, channels))
+        if heat:
+            heat.write(legend_strip(strips.stats, width))
     stats = strips.stats
     if sharpener:
         stats["time_ms"]["sharpen"] = sharpen_ms

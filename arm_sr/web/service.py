@@ -198,14 +198,7 @@ class UpscaleRequest(_Request):
                 "rgb": _finite(psnr(result.image, hr, scale)),
                 "y": _finite(psnr_y(result.image, hr, scale)),
             }
-        return Answer(picture, MEDIA_TYPES[self.suffix], report, self._heat_map(result.plan))
-
-    def _heat_map(self, plan: Plan) -> dict[str, Any]:
-        return {
-            "patch": plan.grid.patch * plan.scale,
-            "branches": legend(plan, self.upscaler.planner.macs),
-            "rows": plan.branch_map.tolist(),
-        }
+        return Answer(picture, MEDIA_TYPES[self.suffix], report, _heat_map(result.plan, report))
 
 
 @dataclass(frozen=True)
@@ -236,6 +229,10 @@ class CurveRequest(_Request):
             cost = plan.macs / plan.macs_largest
             points.append({"budget": budget, "cost": cost, "psnr": None if predicted is None else _finite(predicted)})
         return {"model": self.upscaler.card.name, "predicted": True, "points": points, "branches": branches}
+
+
+def _heat_map(plan: Plan, report: dict[str, Any]) -> dict[str, Any]:
+    return {"patch": plan.grid.patch * plan.scale, "branches": legend(report), "rows": plan.branch_map.tolist()}
 
 
 def _single(parameters: list[tuple[str, str]], known: tuple[str, ...]) -> dict[str, str]:

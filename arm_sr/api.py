@@ -273,7 +273,7 @@ class Upscaler:
 
     def _report(self, plan: Plan, pixels: np.ndarray, time_ms: dict[str, float]) -> dict[str, Any]:
         """What is told of a picture; `pixels` are those that went through each branch."""
-        macs = float(pixels @ self.planner.macs.per_pixel)
+        macs = pixels * self.planner.macs.per_pixel
         about = {"backend": self.backend.name, "precision": self.backend.precision}
         return statistics(plan, macs=macs, time_ms=time_ms, **about)
 

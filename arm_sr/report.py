@@ -40,17 +40,64 @@ def heat_map(image: np.ndarray, plan: Plan, first: int = 0, height: int | None =
     return cv2.addWeighted(cv2.cvtColor(np.ascontiguousarray(grey), cv2.COLOR_GRAY2RGB), 0.5, colours, 0.5, 0)
 
 
-def statistics(plan: Plan, *, macs: float, time_ms: dict[str, float], backend: str, precision: str) -> dict[str, Any]:
+def legend(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the colours of the heat map stand for, from the report that `statistics` makes.
+
+    For every branch its `name`, its `colour` as #rrggbb, how many `patches` it has, and the `macs` that were computed
+    for them, halo included.
+    """
+    counts, macs = report["branches"], report["macs"]["branches"]
+    colours = ["#" + bytes(colour).hex() for colour in branch_colours(len(counts))]
+    return [
+        {"name": name, "colour": colour, "patches": count, "macs": macs[name]}
+        for (name, count), colour in zip(counts.items(), colours, strict=True)
+    ]
+
+
+def legend_height(branches: int, width: int) -> int:
+    """Rows of `legend_strip`."""
+    return branches * _line_height(width)
+
+
+def legend_strip(report: dict[str, Any], width: int) -> np.ndarray:
+    """The legend as a picture to stand below a heat map: a line a branch, uint8 RGB (`legend_height`, `width`, 3)."""
+    rows, line = legend(report), _line_height(width)
+    strip = np.full((legend_height(len(rows), width), width, 3), 255, np.uint8)
+    patches = sum(row["patches"] for row in rows)
+    texts = [
+        f"{row['name']}: {row['patches']} patches ({100 * row['patches'] / patches:.0f}%), {row['macs'] / 1e9:.2f} GMAC"
+        for row in rows
+    ]
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    longest = max(cv2.getTextSize(text, font, 1.0, 1)[0][0] for text in texts)
+    swatch = min(line, width // 4)
+    size = min(line / 40, (width - swatch) * 0.9 / longest)
+    for number, (text, colour) in enumerate(zip(texts, branch_colours(len(rows)), strict=True)):
+        strip[number * line : (number + 1) * line, :swatch] = colour
+        place = (swatch + max(1, line // 4), (number + 1) * line - line // 3)
+        cv2.putText(strip, text, place, font, size, (0, 0, 0), max(1, line // 24), cv2.LINE_AA)
+    return strip
+
+
+def _line_height(width: int) -> int:
+    """Readable where the picture is looked at as a whole."""
+    return max(20, width // 60)
+
+
+def statistics(plan: Plan, *, macs: np.ndarray | float, time_ms: dict[str, float], backend: str,
+               precision: str) -> dict[str, Any]:  # fmt: skip
     """The report of one picture, ready for JSON.
 
     Args:
         plan: what was planned.
-        macs: multiply-accumulates that were really computed.
+        macs: multiply-accumulates that were really computed for each branch: (branches,), or one number for all.
         time_ms: milliseconds by stage.
         backend: name of the engine.
         precision: arithmetic of the engine.
     """
     height, width = plan.grid.height, plan.grid.width
+    of_branches = np.broadcast_to(macs, len(plan.branches)).tolist()
+    computed = float(sum(of_branches))
     spent_ms = sum(time_ms.get(stage, 0.0) for stage in ("plan", "infer", "stitch"))
     planned: float | None
     if plan.kind == "ms":
@@ -61,9 +108,9 @@ def statistics(plan: Plan, *, macs: float, time_ms: dict[str, float], backend: s
     elif plan.kind == "share":
         # By the table that the share counts; what runs is exactly the plan's tiles.
         planned = plan.cost / plan.cost_largest
-        spent = planned * (macs / plan.macs if plan.macs else 1.0)
+        spent = planned * (computed / plan.macs if plan.macs else 1.0)
     else:
-        planned, spent = plan.macs, macs
+        planned, spent = plan.macs, computed
     eta = None
     if plan.kind == "eta":
         eta = plan.requested if plan.requested == "best" else float(plan.requested)
@@ -75,7 +122,12 @@ def statistics(plan: Plan, *, macs: float, time_ms: dict[str, float], backend: s
         "output": {"width": width * plan.scale, "height": height * plan.scale},
         "budget": {"kind": plan.kind, "requested": plan.requested, "planned": planned, "spent": spent},
         "branches": plan.counts,
-        "macs": {"planned": plan.macs, "computed": macs, "largest": plan.macs_largest},
+        "macs": {
+            "planned": plan.macs,
+            "computed": computed,
+            "largest": plan.macs_largest,
+            "branches": dict(zip(plan.branches, of_branches, strict=True)),
+        },
         "time_ms": {name: round(value, 3) for name, value in time_ms.items()},
         "eta": eta,
         "objective": plan.objective,

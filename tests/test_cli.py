@@ -76,7 +76,7 @@ def test_upscales_within_the_budget_and_reports(run, small: np.ndarray) -> None:
     assert "patches: " in err
     assert "GMAC" in err
     assert np.array_equal(Upscaler("plain-x4").upscale(small, "40%").image, load("b.png"))
-    assert (200, 240, 3) == load("h.png").shape
+    assert (200 + 4 * 20, 240, 3) == load("h.png").shape  # and the legend
     report = json.loads(Path("r.json").read_text())
     keys = {"model", "scale", "input", "output", "budget", "branches", "macs", "time_ms", "eta", "objective",
             "predicted_psnr", "backend", "precision"}  # fmt: skip

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ..errors import ArmSRError, UsageError
-from . import calibrate, evaluate, models, sweep, upscale
+from . import calibrate, evaluate, explain, models, serve, sweep, upscale
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"arm-sr {_version()}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (upscale, sweep, evaluate, calibrate, models):
+    for module in (upscale, explain, serve, sweep, evaluate, calibrate, models):
         name = module.__name__.rsplit(".", 1)[-1]
         line = (module.__doc__ or "").strip()  # the first line is the help, the whole is the description
         formatter = argparse.RawDescriptionHelpFormatter
@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = build_parser().parse_args(argv)
         level = logging.WARNING if getattr(args, "quiet", False) else logging.INFO
         logging.basicConfig(level=level, format="arm-sr: %(message)s", stream=sys.stderr, force=True)
+        logging.getLogger("PIL").setLevel(logging.CRITICAL)  # what it says of a file becomes an error of ours
         status: int = args.run(args)
         return status
 
@@ -93,7 +94,8 @@ def _guarded(name: str, command: Callable[[], int]) -> int:
 
 def _extra_of(module: str | None) -> str:
     """How to install what provides `module`."""
-    extra = {"matplotlib": "plot", "torch": "train", "onnx": "train", "safetensors": "train"}.get(module or "")
+    extra = {"matplotlib": "plot", "torch": "train", "onnx": "train", "safetensors": "train",
+             "starlette": "web", "uvicorn": "web"}.get(module or "")
     return f"pip install 'arm-sr[{extra}]'" if extra else f"pip install {module}"
 
 

@@ -136,7 +136,7 @@ def _check(args: argparse.Namespace, files: list[Files]) -> None:
             both = "" if seen[place] == str(file.source) else f", of {seen[place]} and of {file.source}"
             raise UsageError(f"{file.target} would be written twice{both}; give the outputs different names")
         seen[place] = str(file.source)
-    for path in (args.heatmap, args.json and args.json != "-" and Path(args.json)):
+    for path in (args.heatmap, args.compare, args.json and args.json != "-" and Path(args.json)):
         if path and os.path.realpath(path) in seen:
             raise UsageError(f"{path} would be written twice; give the outputs different names")
         if path:

@@ -95,7 +95,7 @@ def upscale_picture(args: argparse.Namespace, upscalers: Upscalers, how: dict[st
     if not enlarged:  # no sub-net is of use
         how = {"width": upscaler.branches[0]}
     if not args.dry_run:
-        _check(args, files, image, to)
+        _check(args, files, image, to, len(upscaler.branches))
     with progress(args, upscaler, files.name, math.prod(picture.size), job_bar):
         if args.dry_run:
             write = _plan_only(upscaler, how, planes)
@@ -122,15 +122,21 @@ def upscale_picture(args: argparse.Namespace, upscalers: Upscalers, how: dict[st
     return write_and_report
 
 
-def _check(args: argparse.Namespace, files: Files, image: "Image", to: tuple[int, int]) -> None:
-    """ImageError when the result, or the heat map, could not be written; the folder of `target` is made."""
+def _check(args: argparse.Namespace, files: Files, image: "Image", to: tuple[int, int], branches: int) -> None:
+    """ImageError when the result, the heat map or the page could not be written; the folder of `target` is made."""
+    from ..compare_page import MAX_PIXELS
     from ..errors import ImageError
     from ..imaging.formats import check_writable, format_for
+    from ..report import legend_height
 
     (height, width), target = to, files.target
     depth = {"sixteen_bit": image.pixels.dtype.itemsize == 2, "alpha": image.alpha is not None}
     if args.heatmap:
-        check_writable(args.heatmap, width, height, sixteen_bit=False, alpha=False)
+        tall = height + legend_height(branches, width)
+        check_writable(args.heatmap, width, tall, sixteen_bit=False, alpha=False)
+    if args.compare and width * height > MAX_PIXELS:
+        reason = f"{width}x{height} pixels are too many for the page of --compare; leave it out"
+        raise ImageError(f"{files.source}: {reason}")
     if target == STREAM:
         format_for("stdout", files.encoding.suffix, width, height, **depth)
         return
@@ -198,11 +204,15 @@ def _upscale_whole(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str
 
 def _writing(args: argparse.Namespace, result: "np.ndarray", plan: "Plan", stats: dict[str, Any], image: "Image",
              files: Files) -> Write:  # fmt: skip
-    """Writes a result of `image`, sharpened if that is asked for, and its heat map."""
+    """Writes a result of `image`, sharpened if that is asked for, its heat map and the page to compare."""
+    import numpy as np
+
+    from ..atomic import write_bytes
     from ..channels import split_alpha
+    from ..compare_page import compare_page
     from ..imaging.filters import sharpen
     from ..imaging.io import Image, encode_image, write_image
-    from ..report import heat_map
+    from ..report import heat_map, legend_strip
 
     begun, finished = time.perf_counter(), result
     if args.sharpen:
@@ -218,7 +228,11 @@ def _writing(args: argparse.Namespace, result: "np.ndarray", plan: "Plan", stats
         else:
             write_image(files.target, whole, files.encoding)
         if args.heatmap:
-            write_image(args.heatmap, Image(heat_map(result, plan, height=len(result))))
+            strip = legend_strip(stats, result.shape[1])
+            write_image(args.heatmap, Image(np.vstack([heat_map(result, plan, height=len(result)), strip])))
+        if args.compare:
+            page = compare_page(image.planes, finished, plan, stats, image.icc_profile, files.target.name)
+            write_bytes(args.compare, page.encode())
         return plan, stats
 
     return write
@@ -232,7 +246,7 @@ def _upscale_in_strips(args: argparse.Namespace, upscaler: "Upscaler", how: dict
     from ..imaging.filters import StripSharpener
     from ..imaging.io import write_strips
     from ..imaging.resample import resize_rows
-    from ..report import heat_map
+    from ..report import heat_map, legend_height, legend_strip
 
     sharpener, sharpen_ms = StripSharpener(args.sharpen) if args.sharpen else None, 0.0
     strips = upscaler.strips(planes, **how)
@@ -245,7 +259,8 @@ def _upscale_in_strips(args: argparse.Namespace, upscaler: "Upscaler", how: dict
         picture = opened.enter_context(write_strips(target, shape, *about))
         heat = None
         if args.heatmap:
-            heat = opened.enter_context(write_strips(args.heatmap, (height, width, 3), np.uint8, None))
+            tall = height + legend_height(len(upscaler.branches), width)
+            heat = opened.enter_context(write_strips(args.heatmap, (tall, width, 3), np.uint8, None))
         first = 0
         for rows in strips if upscaled == to else resize_rows(strips, upscaled, to):
             if heat:
@@ -256,6 +271,8 @@ def _upscale_in_strips(args: argparse.Namespace, upscaler: "Upscaler", how: dict
                 finished = sharpener.add(rows, last=first == height)
                 sharpen_ms += 1e3 * (time.perf_counter() - begun)
             picture.write(finished.reshape(len(finished), width, channels))
+        if heat:
+            heat.write(legend_strip(strips.stats, width))
     stats = strips.stats
     if sharpener:
         stats["time_ms"]["sharpen"] = sharpen_ms

@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     folders("-r", "--recursive", action="store_true", help="folders in folders too; the tree is mirrored in OUT")
     folders("--resume", action="store_true", help="skip what OUT has of the same pictures and settings")
     add("--heatmap", type=Path, metavar="FILE", help="write a picture of where the compute went")
+    add("--compare", type=Path, metavar="FILE.html", help="write a page to compare with bicubic")
     add("--json", metavar="FILE|-", help="write the report, one JSON object a line; - is stdout")
     add("--dry-run", action="store_true", help="print the plan and compute nothing")
     add_talk(parser, verbose="print the plan of every picture too")
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Upscale every input; returns the exit status."""
+    from ..atomic import writable
     from ..errors import BackendError, ImageError, UsageError
     from ..scheduler import Budget
     from ..scheduler.budget import parse_deadline
@@ -61,6 +63,10 @@ def run(args: argparse.Namespace) -> int:
     is_job = bool(args.resume or total or any(os.path.isdir(path) for path in args.inputs))
     if args.heatmap and (is_job or pictures > 1):
         raise UsageError("--heatmap takes one input, because it writes one file")
+    if args.compare and (is_job or pictures > 1):
+        raise UsageError("--compare takes one input, because it writes one page")
+    if args.compare and not writable(args.compare):
+        raise UsageError(f"--compare {args.compare}: no file can be written there; name another place")
     # Threads that read and write would take the time that a picture was given.
     by_clock = total is not None or args.deadline is not None or Budget.parse(args.budget or "max").kind == "ms"
 

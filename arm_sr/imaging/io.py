@@ -29,6 +29,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from ..atomic import replacing, write_bytes
 from ..errors import ArmSRError, ImageError
+from .bombs import refuse_bombs
 from .formats import AVIF, FORMATS, Encoding, Format, check_writable, format_for
 from .metadata import exif_of, png_xmp, sized_exif, xmp_of
 from .strip_files import WRITERS, StripWriter
@@ -124,12 +125,14 @@ def read_with_digest(path: str | os.PathLike[str]) -> tuple[Image, str]:
         return _decode(Path(path), stream), digest
 
 
-def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Height and width of the picture that `read_image` would give, by the header of the file; raises ImageError."""
-    with _opened(Path(path)) as stream:
-        image, _ = _identified(Path(path), stream)
-        turned = not isinstance(image, TiffImageFile) and _orientation(image) in (5, 6, 7, 8)  # their size is upright
-        return (image.width, image.height) if turned else (image.height, image.width)
+def image_size(source: str | os.PathLike[str] | bytes, name: str = "picture") -> tuple[int, int]:
+    """Height and width of the picture that `read_image` would give, by the header of the file or of its bytes, which
+    errors call `name`; raises ImageError."""
+    if isinstance(source, bytes):
+        with _decoding(name):
+            return _size(name, io.BytesIO(source))
+    with _opened(Path(source)) as stream:
+        return _size(Path(source), stream)
 
 
 def decode_image(data: bytes, name: str) -> Image:
@@ -178,12 +181,19 @@ def _identified(name: object, stream: BinaryIO) -> tuple[ImageFile, bytes]:
         plugin = AvifImageFile
     if plugin is None:
         raise ImageError(f"{name}: this is not a {_KNOWN} picture; convert it to one of these")
+    refuse_bombs(name, stream)
     stream.seek(0)
     image = plugin(stream)
     if image.width * image.height > MAX_PIXELS:
         size = f"{image.width}x{image.height}"
         raise ImageError(f"{name}: {size} is over {MAX_PIXELS:,} pixels; cut the picture into smaller ones")
     return image, header
+
+
+def _size(name: object, stream: BinaryIO) -> tuple[int, int]:
+    image, _ = _identified(name, stream)
+    turned = not isinstance(image, TiffImageFile) and _orientation(image) in (5, 6, 7, 8)  # their size is upright
+    return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def _decode(name: object, stream: BinaryIO) -> Image:

@@ -30,7 +30,7 @@ BUDGETS = tuple(f"{percent}%" for percent in range(5, 101, 5))
 CHOICES = ("budget", "eta", "width", "deadline")
 FORMATS = {suffix[1:]: suffix for suffix in sorted(IMAGE_SUFFIXES)}
 MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp",
-               ".tif": "image/tiff", ".tiff": "image/tiff", ".bmp": "image/bmp"}  # fmt: skip
+               ".tif": "image/tiff", ".tiff": "image/tiff", ".bmp": "image/bmp", ".avif": "image/avif"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class _Request:
         hr = crop_to_multiple(image.rgb8(), scale)
         if not hr.size:
             raise ImageError(f"{NAME}: it is smaller than the scale {scale}; take a larger one as ground truth")
-        return Image(lr_bicubic(hr, scale), icc_profile=image.icc_profile), hr
+        return replace(image, pixels=lr_bicubic(hr, scale), alpha=None), hr
 
 
 @dataclass(frozen=True)
@@ -174,16 +174,16 @@ class UpscaleRequest(_Request):
         """Upscale the picture in `body`; raises ImageError, BackendError, ArtefactError or AbandonedError."""
         begun = time.perf_counter()
         image, hr = self._read(body)
-        height, width = (self.upscaler.scale * side for side in image.pixels.shape[:2])
-        format_for(NAME, self.suffix, width, height, image.pixels.dtype == np.uint16, image.alpha is not None)
-        planes = image.planes
+        height, width = (side * self.upscaler.scale for side in image.pixels.shape[:2])
+        depth = {"sixteen_bit": image.pixels.dtype == np.uint16, "alpha": image.alpha is not None}
+        format_for(NAME, self.suffix, width, height, **depth)
         read_ms = 1e3 * (time.perf_counter() - begun)
         if "deadline" in self.how:
             self.upscaler.load()
         self.upscaler.progress = lambda _: stop.check()
         try:
             stop.check()
-            result = self.upscaler.upscale(planes, **self.how)  # type: ignore[arg-type]  # all of them take text
+            result = self.upscaler.upscale(image.planes, **self.how)  # type: ignore[arg-type]  # all of them take text
         finally:
             self.upscaler.progress = None
         stop.check()

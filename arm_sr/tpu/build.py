@@ -24,7 +24,7 @@ from ..models import BICUBIC, ModelCard, digest, load_model
 from ..supernet.export import load_supernet
 from .chips import CHIPS
 from .compiler import Compiler
-from .compiling import VARIANTS, Compilation, Compiled, Target
+from .compiling import Compilation, Compiled, Target
 from .crops import Crops, crops_of_all_bins, extreme_crops
 from .gate import Accuracy, Run, measure, reference
 from .graph import bicubic_graph, subnet_graph
@@ -72,7 +72,7 @@ def build(compiler: Compiler, compilation: Compilation, check: Check, card: Mode
     """
     targets = [Target(chip, precision, branch, tile, variant)
                for chip, precision in kinds for tile in tiles for branch in branches
-               for variant in (VARIANTS if precision == "INT8" else ("",))]  # fmt: skip
+               for variant in (CHIPS[chip].variants if precision == "INT8" else ("",))]  # fmt: skip
     compiled = dict(zip(targets, compilation.compile(targets), strict=True))
     built: list[Built] = []
     chosen: dict[tuple[str, str, str], str] = {}

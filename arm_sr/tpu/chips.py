@@ -17,16 +17,19 @@ class Chip:
     """Arithmetic of the part that stays in floats in an INT8 net."""
     profile: str
     """File into which the compiler writes the cycles."""
+    variants: tuple[str, ...]
+    """What is tried for INT8, see `compiling.FLOATS`."""
     combines: bool
     """Whether nets of several widths go into one file."""
 
 
+_TWO = ("uint8", "float tail")
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("bm1684x", ("F16", "INT8", "BF16", "F32"), "F16", "compiler_profile_0.txt", combines=True),
-        Chip("bm1684", ("F32", "INT8"), "F32", "_0.dat", combines=False),
-        Chip("bm1688", ("F16", "INT8", "BF16", "F32"), "F16", "compiler_profile_0.txt", combines=True),
+        Chip("bm1684x", ("F16", "INT8", "BF16", "F32"), "F16", "compiler_profile_0.txt", _TWO, combines=True),
+        Chip("bm1684", ("F32", "INT8"), "F32", "_0.dat", (*_TWO, "float ends"), combines=False),
+        Chip("bm1688", ("F16", "INT8", "BF16", "F32"), "F16", "compiler_profile_0.txt", _TWO, combines=True),
     )
 }
 """By name."""

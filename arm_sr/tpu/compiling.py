@@ -23,7 +23,7 @@ from onnx import ModelProto
 from tqdm import tqdm
 
 from ..atomic import write_bytes
-from ..models import BICUBIC, digest
+from ..models import digest
 from .chips import CHIPS, Chip, chip_of
 from .compiler import Compiler
 from .profile import Profile, read_profile
@@ -33,11 +33,13 @@ T = TypeVar("T")
 
 DONE = "done.json"
 """In a step's folder: what it was made from."""
-FLOAT_TAIL = ("anchor.r_Slice", "anchor.g_Slice", "anchor.b_Slice", "anchor_Concat", "sub_pixels_Add",
-              "picture_DepthToSpace", "sr_Clip")  # fmt: skip
-"""What stays in floats in an INT8 net with a float tail, by the compiler's names."""
-VARIANTS = ("float tail", "uint8")
-"""Of an INT8 net: the tail in floats and so its input and output, or uint8 in and out."""
+TAIL = ("anchor.r_Slice", "anchor.g_Slice", "anchor.b_Slice", "anchor_Concat", "sub_pixels_Add",
+        "picture_DepthToSpace", "sr_Clip")  # fmt: skip
+HEAD = ("head.relu_Relu", "body.0.relu_Relu", "body.1.relu_Relu", "body.2.relu_Relu")
+FLOATS = {"uint8": (), "float tail": TAIL, "float ends": (*HEAD, *TAIL)}
+"""Variants of an INT8 net, and what stays in floats in each, by the compiler's names: with uint8 input and output, or
+with floats there and all after the last convolution. BM1684 loses up to 0.9 dB by an input of 8 bits, and needs the
+first layers in floats too."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Target:
     tile: tuple[int, int]
     """Height and width in LR pixels."""
     variant: str = ""
-    """One of `VARIANTS` for INT8."""
+    """One of `FLOATS` for INT8."""
 
     @property
     def net(self) -> str:
@@ -155,7 +157,7 @@ class Compilation:
         chip = CHIPS[target.chip]
         source = self._step(target.branch, target.tile)
         folder = self._folder / target.name
-        inputs = {**_done(source), "target": str(target), "tail": FLOAT_TAIL if target.variant else ()}
+        inputs = {**_done(source), "target": str(target), "floats": FLOATS.get(target.variant, ())}
         table = self._step(target.branch, calibrated_at) / "calibration" / "table"
         if target.precision == "INT8":
             inputs["table"] = digest(table.read_bytes())
@@ -194,12 +196,10 @@ class Compilation:
         (folder / "table").write_text(text, encoding="utf-8")
         if target.variant == "uint8":
             return ["--calibration_table", "table", "--quant_input", "--quant_output"]
-        if target.branch == BICUBIC:
-            names = [name for name in FLOAT_TAIL if name.startswith(("picture", "sr_"))]
-        else:
-            names = list(FLOAT_TAIL)
-        (folder / "tail").write_text("".join(f"{name} {chip.tail}\n" for name in names), encoding="utf-8")
-        return ["--calibration_table", "table", "--quantize_table", "tail"]
+        there = {line.split()[0] for line in text.splitlines() if line and not line.startswith("#")}
+        floats = [name for name in FLOATS[target.variant] if name in there]
+        (folder / "floats").write_text("".join(f"{name} {chip.tail}\n" for name in floats), encoding="utf-8")
+        return ["--calibration_table", "table", "--quantize_table", "floats"]
 
     def _step(self, branch: str, tile: tuple[int, int]) -> Path:
         return self._folder / f"{branch}_{tile[0]}x{tile[1]}"

@@ -288,6 +288,7 @@ def test_what_is_found_can_be_overridden(tmp_path):
         adopt([file], tmp_path / "other", layout="nhwc")
 
 
+@pytest.mark.slow
 def test_the_example_of_the_docs_is_adopted_tabled_and_routed(tmp_path, photo):
     """From the command line, from the text of docs/adopt.md."""
     text = (ROOT / "docs" / "adopt.md").read_text(encoding="utf-8")

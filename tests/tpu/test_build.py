@@ -77,8 +77,8 @@ def test_the_fast_variant_is_taken_where_it_loses_little(tmp_path: Path) -> None
     assert (5, 0.04, 8) == (nets[0].max_levels, nets[0].loss_db, nets[0].crops)
     # Both on all crops of the first tile, the one that was taken on one crop of the other.
     assert [
-        ("bm1688_INT8_w16_48x48_float_tail", False),
         ("bm1688_INT8_w16_48x48_uint8", False),
+        ("bm1688_INT8_w16_48x48_float_tail", False),
         ("bm1688_INT8_w16_96x96_uint8", True),
     ] == [one for one in checked if "w16" in one[0]]
 

@@ -151,8 +151,9 @@ class Worker:
         return {"number": row["number"], "finished": pickle.dumps(finished)}
 
     def _upscaled(self, file: Files) -> tuple[Any, tuple[str, str]]:
+        upscalers = self._upscalers  # first, because only then names of files mean what they do for the driver
         picture = read(file, with_digest=True)
-        outcome = upscale_picture(self._args, self._upscalers, self._how, file, picture)()
+        outcome = upscale_picture(self._args, upscalers, self._how, file, picture)()
         return outcome, (picture.digest, file_digest(file.target))
 
 
@@ -245,6 +246,7 @@ def _given(finished: Any) -> Any:
     return finished
 
 
-def _reason(error: Exception) -> str:
-    """The last line of what Ray says."""
-    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip().rstrip(".")
+def _reason(error: BaseException) -> str:
+    """The first sentence of the last line of what Ray says, of the cause where it tells one."""
+    error = error.__cause__ or error
+    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip().partition(". ")[0].rstrip(".")

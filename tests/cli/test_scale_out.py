@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -10,12 +11,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
 
-from arm_sr.cli import main
-from arm_sr.manifest import NAME
+from arm_sr.cli import build_parser, main
+from arm_sr.cli.files import find_files
+from arm_sr.cli.scale_out import Worker
+from arm_sr.errors import ImageError
+from arm_sr.imaging.sizes import Size
+from arm_sr.manifest import NAME, file_digest
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed: the extra 'ray'")
 ROOT = Path(__file__).parents[2]
@@ -165,3 +171,26 @@ def test_without_ray_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "ray", None)
     assert 1 == main(["upscale", "in", "-r", "-o", "out", "--ray"])
     assert "pip install 'arm-sr[ray]'" in capsys.readouterr().err
+
+
+def test_a_worker_finds_the_files_of_the_driver(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it was started; where there is no such folder, every picture says so."""
+    argv = ["upscale", "in/0", "-o", "out", "--width", "bicubic", "-q", "--ray"]
+    args = build_parser().parse_args(argv)
+    files, _ = find_files(args, "x4")
+    (folder / "elsewhere").mkdir()
+    monkeypatch.setenv("ARM_SR_THREADS", "1")  # what the worker sets is undone
+    threads = cv2.getNumThreads()
+    for number, file in enumerate(files):
+        monkeypatch.chdir(folder / "elsewhere")
+        worker = Worker(args, {"width": "bicubic"}, Size(scale=4), files, 1, folder)
+        finished = pickle.loads(worker({"number": number})["finished"])
+        if file.name == "09.png":
+            assert isinstance(finished, ImageError)
+            continue
+        (_, report), digests = finished
+        assert (f"in/0/{file.name}", f"out/{file.name}") == (report["file"], report["output_file"])
+        assert (file_digest(folder / file.source), file_digest(folder / file.target)) == digests
+    cv2.setNumThreads(threads)
+    nowhere = Worker(args, {"width": "bicubic"}, Size(scale=4), files, 1, folder / "nowhere")
+    assert f"has no folder {folder / 'nowhere'}" in str(pickle.loads(nowhere({"number": 0})["finished"]))

@@ -7,17 +7,23 @@
     tools/benchmark.py prediction --data photos/                               # whether plans take as long as they say
     tools/benchmark.py scaling                                                 # what more threads bring on a 4K result
     tools/benchmark.py deadline --data photos/ --calls 1000                    # whether deadlines are kept
+    tools/benchmark.py workers --data pictures/ --repeats 3                    # two Ray workers against one
 
 All arms of a comparison run in turn, every other round backwards, after a round that is not timed; times are medians,
 ratios are medians of the ratios within a round. For each number of --threads the whole is done in a fresh process that
-may use only so many processors; scaling alone compares them, in one process. Peak memory is that of a fresh process
-which upscales the largest picture once with one arm.
+may use only so many processors; scaling compares them in one process, and workers has a process for each worker. Peak
+memory is that of a fresh process which upscales the largest picture once with one arm.
 """
 
 import argparse
 import json
 import multiprocessing
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
@@ -28,7 +34,7 @@ import numpy as np
 from tqdm import tqdm
 
 from arm_sr.atomic import write_bytes
-from arm_sr.backends.threads import allowed_threads
+from arm_sr.backends.threads import MOST, allowed_threads
 from arm_sr.calibration import cached_or_measured, calibrate, machine
 from arm_sr.cli import run_tool
 from arm_sr.cli.options import report_file
@@ -66,15 +72,18 @@ PLANNED = 0.7
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for run in (curve, overhead, prediction, scaling, deadline):
+    for run in (curve, overhead, prediction, scaling, deadline, workers):
         command = commands.add_parser(run.__name__)
         command.set_defaults(run=run)
         if run is not scaling:
-            command.add_argument("--data", type=Path, required=True, help="folder of HR pictures")
+            kind = "pictures to upscale, a minute of work or more" if run is workers else "HR pictures"
+            command.add_argument("--data", type=Path, required=True, help=f"folder of {kind}")
+        if run not in (scaling, workers):
             command.add_argument("--min-side", type=int, default=0, help="leave out smaller ones, by the longer side")
         command.add_argument("-m", "--model", default="plain-x4", help="name or directory of the model")
         command.add_argument("--backend", nargs="+", default=["auto"], metavar="NAME[:PRECISION]", help="engines")
-        command.add_argument("--threads", type=int, nargs="+", help="how many (default: all; scaling: 1 and all)")
+        if run is not workers:
+            command.add_argument("--threads", type=int, nargs="+", help="how many (default: all; scaling: 1 and all)")
         if run is not deadline:
             command.add_argument("--repeats", type=int, default=9, help="timed rounds (default %(default)s)")
         command.add_argument("--json", type=Path, help="write the figures here too")
@@ -94,7 +103,7 @@ def main() -> None:
     args = parser.parse_args()
     if "repeats" in args and args.repeats < 1:
         raise UsageError(f"--repeats must be at least 1, not {args.repeats}")
-    counts = checked_threads(args.threads) if args.threads else []
+    counts = checked_threads(args.threads) if "threads" in args and args.threads else []
     report = report_file(args.json)
     files = [report] if report else []
     if args.run is curve and args.output:
@@ -243,6 +252,29 @@ def scaling(args: argparse.Namespace) -> dict[str, Any]:
     for row in rows:
         print(f"| {row['engine']} {row['branch']} | {row['threads']} | {row['ms']:.1f} | {row['speed_up']:.3f} |")
     return told(args, engines, [], lr=list(lr.shape[1::-1]), rows=rows)
+
+
+def workers(args: argparse.Namespace) -> dict[str, Any]:
+    """`arm-sr upscale --ray` on the folder by one worker of one thread and by two, in turn, Ray's start included."""
+    engines, rounds = engines_of(args), []
+    checked_threads([2])  # each needs a processor of its own
+    for number in range(args.repeats + 1):
+        seconds = {}
+        for count in (1, 2) if number % 2 else (2, 1):
+            with tempfile.TemporaryDirectory() as out:
+                call = ["upscale", args.data, "-o", out, "-m", args.model, "--backend", args.backend[0], "--width",
+                        load_model(args.model).largest, "-q", "--ray", "--workers", count]  # fmt: skip
+                begun = time.perf_counter()
+                # With as many processors as workers, each has one thread.
+                subprocess.run([sys.executable, "-m", "arm_sr", *map(str, call)], check=True,
+                               env=os.environ | {MOST: str(count)})  # fmt: skip
+                seconds[count] = time.perf_counter() - begun
+        rounds.append(seconds)
+    one, two = ([times[count] for times in rounds[1:]] for count in (1, 2))
+    ratio = statistics.median(a / b for a, b in zip(one, two, strict=True))
+    print("| workers of one thread | s | times as fast |\n|---|---|---|")
+    print(f"| 1 | {statistics.median(one):.1f} | |\n| 2 | {statistics.median(two):.1f} | {ratio:.3f} |")
+    return told(args, engines[:1], [], data=args.data.name, seconds={"1": one, "2": two}, speed_up=ratio)
 
 
 def deadline(args: argparse.Namespace) -> dict[str, Any]:

@@ -5,17 +5,27 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..errors import UsageError
+
 GROUPS = Path("/proc/self/cgroup")
 """The control groups of this process, on Linux,"""
 LIMITS = Path("/sys/fs/cgroup")
 """and where their limits are."""
+MOST = "ARM_SR_THREADS"
+"""The variable of the environment with the most threads that a process is to use."""
 
 
 def allowed_threads() -> int:
     """Processors of this process: those it is kept to, and no more than its control groups pay for, as of a container
-    with a CPU limit; a part of one counts as one."""
+    with a CPU limit; a part of one counts as one. No more than `ARM_SR_THREADS` either, where that is set.
+
+    Raises UsageError: `ARM_SR_THREADS` is no number.
+    """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([count, *map(math.ceil, _quotas())]))
+    asked = os.environ.get(MOST) or str(count)
+    if not asked.isdecimal() or int(asked) < 1:
+        raise UsageError(f"{MOST} must be a number from 1 on, not {asked}")
+    return max(1, min([count, int(asked), *map(math.ceil, _quotas())]))
 
 
 def _quotas() -> Iterator[float]:

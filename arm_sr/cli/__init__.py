@@ -94,8 +94,9 @@ def _guarded(name: str, command: Callable[[], int]) -> int:
 
 def _extra_of(module: str | None) -> str:
     """How to install what provides `module`."""
-    extra = {"matplotlib": "plot", "torch": "train", "onnx": "train", "safetensors": "train",
-             "starlette": "web", "uvicorn": "web"}.get(module or "")
+    extras = {"matplotlib": "plot", "torch": "train", "onnx": "train", "safetensors": "train",
+              "starlette": "web", "uvicorn": "web", "ray": "ray"}  # fmt: skip
+    extra = extras.get(module or "")
     return f"pip install 'arm-sr[{extra}]'" if extra else f"pip install {module}"
 
 

@@ -45,7 +45,7 @@ def describe(args: argparse.Namespace, job: "Job", done: int, upscalers: "Upscal
     parts = [f"{len(job.sizes)} pictures, {inputs / 1e6:.1f} to {outputs / 1e6:.1f} megapixels"]
     if job.planned_ms is not None:
         parts.append(f"{args.budget_total} asked for all, {job.planned_ms / 1e3:.2f} s planned")
-    elif job.sizes:
+    elif job.sizes and args.ray is None:  # the speed of other machines is not known
         seconds = _seconds(args, job, upscalers)
         if seconds is not None:
             parts.append(f"about {seconds:.0f} s without files" if seconds >= 1 else "under a second without files")

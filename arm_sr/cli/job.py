@@ -100,12 +100,15 @@ class Job:
         def write_and_note() -> "tuple[Any, dict[str, Any]]":
             plan, report = write()
             if self._manifest and not self._args.dry_run:
-                settings = self._settings_of(picture.size)
-                output_sha256 = file_digest(file.target)
-                self._manifest.add(Entry(self._output(file), file.name, picture.digest, settings, output_sha256))
+                self.note(file, picture.size, picture.digest, file_digest(file.target))
             return plan, report
 
         return write_and_note
+
+    def note(self, file: Files, size: Size, input_sha256: str, output_sha256: str) -> None:
+        """Note in the manifest that the output of a picture of this size is finished."""
+        assert self._manifest is not None, "the job has no manifest"
+        self._manifest.add(Entry(self._output(file), file.name, input_sha256, self._settings_of(size), output_sha256))
 
     def _watched(self, items: Sequence[Files], what: str) -> Any:
         """The items, with a bar on a terminal."""

@@ -16,6 +16,7 @@ from .options import add_choice, add_model, add_sharpen, add_size, add_talk, cho
 from .outcomes import Outcomes
 from .picture import Picture, Write, is_large, read, upscale_picture
 from .pipeline import overlapped
+from .scale_out import add_scale_out, check_scale_out, scaled_out
 from .upscalers import Upscalers
 
 
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     folders = parser.add_argument_group("folders").add_argument
     folders("-r", "--recursive", action="store_true", help="folders in folders too; the tree is mirrored in OUT")
     folders("--resume", action="store_true", help="skip what OUT has of the same pictures and settings")
+    add_scale_out(parser)
     add("--heatmap", type=Path, metavar="FILE", help="write a picture of where the compute went")
     add("--compare", type=Path, metavar="FILE.html", help="write a page to compare with bicubic")
     add("--json", metavar="FILE|-", help="write the report, one JSON object a line; - is stdout")
@@ -57,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--budget-total spreads by squared error; leave --objective psnr out")
     if args.resume and args.output is None:
         raise UsageError("--resume goes on in a folder; name it with -o")
+    check_scale_out(args)
     upscalers = Upscalers(args, size_of(args), total)
     files, troubles = find_files(args, upscalers.size.tag)
     pictures = len(files) + len(troubles)
@@ -91,13 +94,20 @@ def run(args: argparse.Namespace) -> int:
         def alone(picture: Picture) -> bool:
             return by_clock or len(files) == 1 or is_large(picture.size, upscalers)
 
-        steps = at_the_end.enter_context(closing(overlapped(files, read_it, work, alone)))
-        for file in files:
+        def tell(file: Files, finish: "Write") -> None:
             try:
-                outcomes.succeeded(*next(steps)())  # an outcome with a name would keep its picture in memory
+                outcomes.succeeded(*finish())
             except (ImageError, BackendError) as error:
                 outcomes.failed(file.source, str(error))
             except MemoryError:
                 outcomes.failed(file.source, f"{file.source}: not enough memory; cut the picture into smaller ones")
+
+        if args.ray is not None and job:
+            for file, finish in at_the_end.enter_context(closing(scaled_out(args, how, upscalers, job))):
+                tell(file, finish)
+        else:
+            steps = at_the_end.enter_context(closing(overlapped(files, read_it, work, alone)))
+            for file in files:
+                tell(file, lambda: next(steps)())  # noqa: PLW0108  asked for in there, so that no name keeps its picture
     outcomes.conclude(pictures, job)
     return 1 if outcomes.failures else 0

@@ -59,6 +59,11 @@ class Upscalers:
         """Height and width of the result of a picture of this height and width."""
         return self.size.of(*size)
 
+    @property
+    def engines(self) -> set[tuple[str, str]]:
+        """Names and precisions of the engines that are open."""
+        return {(upscaler.backend.name, upscaler.backend.precision) for upscaler in self._opened.values()}
+
     def _made_ready(self, upscaler: "Upscaler") -> "Upscaler":
         from ..api import Upscaler
 

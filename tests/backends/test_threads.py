@@ -7,6 +7,7 @@ import pytest
 
 from arm_sr.backends import threads
 from arm_sr.backends.threads import allowed_threads
+from arm_sr.errors import UsageError
 
 V2 = "0::{}\n"
 V1 = "11:memory:/else\n4:cpu,cpuacct:{}\n0::/\n"
@@ -74,3 +75,14 @@ def test_fewer_processors_than_the_limit(groups: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 4, 5}, raising=False)
     write(groups, V2, "/", {"cpu.max": "400000 100000\n"})
     assert 3 == allowed_threads()
+
+
+def test_a_variable_of_the_environment_limits_them(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives no more than there are."""
+    for asked, expected in (("", 8), ("3", 3), ("99", 8)):
+        monkeypatch.setenv("ARM_SR_THREADS", asked)
+        assert expected == allowed_threads()
+    for asked in ("0", "-1", "many"):
+        monkeypatch.setenv("ARM_SR_THREADS", asked)
+        with pytest.raises(UsageError, match=f"ARM_SR_THREADS must be a number from 1 on, not {asked}"):
+            allowed_threads()

@@ -243,7 +243,8 @@ def prediction(args: argparse.Namespace) -> dict[str, Any]:
         print(f"\nThe {len(again)} plans that are off by more than {OFF:.0%}, and when they were timed once more:\n")
         print("| engine | picture | share | real over planned | once more |\n|---|---|---|---|---|")
         for row in again:
-            print(f"| {row['engine']} | {row['picture']} | {row['share']:.0%} | {row['first']:.3f} | {row['ratio']:.3f} |")
+            plan = f"{row['engine']} | {row['picture']} | {row['share']:.0%}"
+            print(f"| {plan} | {row['first']:.3f} | {row['ratio']:.3f} |")
     return told(args, engines, pairs, rows=rows, again=again)
 
 

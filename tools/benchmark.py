@@ -241,9 +241,9 @@ def prediction(args: argparse.Namespace) -> dict[str, Any]:
         )
     if again:
         print(f"\nThe {len(again)} plans that are off by more than {OFF:.0%}, and when they were timed once more:\n")
-        print("| engine | picture | share | real over planned | once more |\n|---|---|---|---|---|")
+        print("| picture | engine | share | real over planned | once more |\n|---|---|---|---|---|")
         for row in again:
-            plan = f"{row['engine']} | {row['picture']} | {row['share']:.0%}"
+            plan = f"{row['picture']} | {row['engine']} | {row['share']:.0%}"
             print(f"| {plan} | {row['first']:.3f} | {row['ratio']:.3f} |")
     return told(args, engines, pairs, rows=rows, again=again)
 

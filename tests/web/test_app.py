@@ -163,8 +163,11 @@ def test_the_curve_is_what_plans_predict(client: Client, small: np.ndarray) -> N
         ("truth=yes", "truth 'yes'"),
     ],
 )
-def test_wrong_parameters_are_400(client: Client, small: np.ndarray, query: str, words: str) -> None:
+def test_wrong_parameters_are_400(
+    client: Client, small: np.ndarray, query: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Before the picture is looked at."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # nothing was measured
     assert_refused(client.post(f"/upscale?{query}", png(small)), 400, words)
 
 

@@ -693,6 +693,7 @@ def test_models_lists_what_comes_along(run) -> None:
         assert f" {subnet.params} " in out
 
 
+@pytest.mark.slow
 def test_models_profile_measures_what_comes_along(run, photo: np.ndarray, tmp_path: Path) -> None:
     """A row a branch; quality as `evaluate` has it, in the table as in the JSON."""
     folder = tmp_path / "ground-truth"

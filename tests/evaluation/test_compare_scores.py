@@ -25,6 +25,7 @@ def folder(photo: np.ndarray, tmp_path: Path) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_every_score_is_held_against_the_oracle(folder: Path) -> None:
     """Those of the package and the candidates; none of them knows better than the oracle by more than its greed."""
     argv = [sys.executable, TOOL, "--train", folder, "--data", folder]

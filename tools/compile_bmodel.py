@@ -56,7 +56,7 @@ def main() -> None:
     from arm_sr.tpu.build import compile_model, report
 
     kinds = [(chip, precision) for chip in args.chip
-             for precision in args.precision or (CHIPS[chip].precisions[0], "INT8")
+             for precision in args.precision or (CHIPS[chip].floats, "INT8")
              if precision in CHIPS[chip].precisions]  # fmt: skip
     if not kinds:
         raise UsageError(f"none of the chips {', '.join(args.chip)} has {', '.join(args.precision)}")

@@ -57,7 +57,7 @@ class Built:
 
 def build(compiler: Compiler, compilation: Compilation, check: Check, card: ModelCard, branches: Sequence[str],
           kinds: Sequence[tuple[str, str]], tiles: Sequence[tuple[int, int]], out: Path) -> list[Built]:  # fmt: skip
-    """Make `out` with bmodels, `bmodels.json`, a cost table for each chip and precision, and `profile.html`.
+    """Make `out` with bmodels, `bmodels.json`, and for each chip and precision a cost table and a page.
 
     Args:
         compiler, compilation, check: tools.
@@ -104,10 +104,11 @@ def write_folder(compiler: Compiler, card: ModelCard, built: Sequence[Built], ou
     nets: list[Net] = []
     for (chip, precision), mine in groups.items():
         files = _files(compiler, chip, precision, mine, out)
+        hashes = {file: digest(file.read_bytes()) for file in dict.fromkeys(files)}
         for one, file in zip(mine, files, strict=True):
             target, profile, accuracy = one.compiled.target, one.compiled.profile, one.accuracy
             nets.append(Net(chip, precision, target.branch, target.tile, target.net, file.name,
-                            digest(file.read_bytes()), profile.cycles, profile.ms,
+                            hashes[file], profile.cycles, profile.ms,
                             max(accuracy.max_levels, accuracy.extreme_levels or 0),
                             round(accuracy.mean_levels, 4), round(accuracy.loss_db, 4), accuracy.crops))  # fmt: skip
     bmodels = Bmodels(card.name, card.sha256, card.scale, compiler.version, str(compiler.libraries), tuple(nets), out)
@@ -154,8 +155,6 @@ def report(built: Sequence[Built]) -> str:
             f"| {accuracy.crops} |"
         )
     return "\n".join(lines)
-
-
 
 
 def compile_model(compiler: Compiler, model: str, data: Path, kinds: Sequence[tuple[str, str]],

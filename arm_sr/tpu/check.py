@@ -179,10 +179,10 @@ def _judged(node: str, aspect: str, chip: str, precision: str, table: Table) -> 
         return Finding(node, aspect, chip, precision, "not probed", why or "not among what was measured", substitute)
     if measured.verdict == "ok":
         return Finding(node, aspect, chip, precision, "ok")
-    tail = chip_of(chip).tail
-    in_floats = results.get(f"{chip} {tail}")
+    floats = chip_of(chip).floats
+    in_floats = results.get(f"{chip} {floats}")
     if precision == "INT8" and measured.verdict == "wrong" and in_floats is not None and in_floats.verdict == "ok":
-        by_line = f"{tail} for this node, by a line in --quantize_table"
+        by_line = f"{floats} for this node, by a line in --quantize_table"
         substitute = f"{substitute}; or {by_line}" if substitute else by_line
     reason = f"{why}{_figures(measured)}".removeprefix("; ")
     return Finding(node, aspect, chip, precision, measured.verdict, reason, substitute)

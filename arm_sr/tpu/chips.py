@@ -13,8 +13,6 @@ class Chip:
     """As the compiler has it."""
     precisions: tuple[str, ...]
     """Arithmetic that it can do, as in `--quantize`; the first is that for floats."""
-    tail: str
-    """Arithmetic of the part that stays in floats in an INT8 net."""
     profile: str
     """File into which the compiler writes the cycles."""
     variants: tuple[str, ...]
@@ -22,14 +20,19 @@ class Chip:
     combines: bool
     """Whether nets of several widths go into one file."""
 
+    @property
+    def floats(self) -> str:
+        """Arithmetic for floats: of a whole net, or of the parts of an INT8 net that are not quantised."""
+        return self.precisions[0]
+
 
 _TWO = ("uint8", "float tail")
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("bm1684x", ("F16", "INT8", "BF16", "F32"), "F16", "compiler_profile_0.txt", _TWO, combines=True),
-        Chip("bm1684", ("F32", "INT8"), "F32", "_0.dat", (*_TWO, "float ends"), combines=False),
-        Chip("bm1688", ("F16", "INT8", "BF16", "F32"), "F16", "compiler_profile_0.txt", _TWO, combines=True),
+        Chip("bm1684x", ("F16", "INT8", "BF16", "F32"), "compiler_profile_0.txt", _TWO, combines=True),
+        Chip("bm1684", ("F32", "INT8"), "_0.dat", (*_TWO, "float ends"), combines=False),
+        Chip("bm1688", ("F16", "INT8", "BF16", "F32"), "compiler_profile_0.txt", _TWO, combines=True),
     )
 }
 """By name."""

@@ -10,7 +10,6 @@ made from is the same.
 """
 
 import json
-import logging
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +27,6 @@ from .chips import CHIPS, Chip, chip_of
 from .compiler import Compiler
 from .profile import Profile, read_profile
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DONE = "done.json"
@@ -119,8 +117,8 @@ class Compilation:
             side_by_side(self._calibrate, [(branch, calibrated_at) for branch in quantised])
             return side_by_side(self._deploy, [(target, calibrated_at) for target in targets])
 
-    def _transform(self, branch: str, tile: tuple[int, int]) -> Path:
-        """The compiler's form of a branch's graph: a .mlir file."""
+    def _transform(self, branch: str, tile: tuple[int, int]) -> None:
+        """Make the compiler's form of a branch's graph."""
         model = self._graph(branch, tile).SerializeToString()
         folder = self._step(branch, tile)
 
@@ -132,12 +130,11 @@ class Compilation:
             self._compiler.run("model_transform", arguments, folder, folder / "net.onnx")
 
         self._once(folder, {"onnx": digest(model)}, make)
-        return folder / "net.mlir"
 
-    def _calibrate(self, branch: str, tile: tuple[int, int]) -> Path:
-        """Ranges of all values of a branch: the compiler's table."""
-        source = self._step(branch, tile)
-        folder = source / "calibration"
+    def _calibrate(self, branch: str, tile: tuple[int, int]) -> None:
+        """Make the compiler's table of the ranges of all values of a branch."""
+        source, table = self._step(branch, tile), self._table(branch, tile)
+        folder = table.parent
 
         def make() -> None:
             samples = folder / "samples"
@@ -145,12 +142,11 @@ class Compilation:
             samples.mkdir()
             for number, crop in enumerate(self._crops):
                 np.savez(samples / f"{number:03d}.npz", lr=crop.transpose(2, 0, 1)[None].astype(np.float32))
-            arguments = ["net.mlir", "--dataset", samples, "--input_num", len(self._crops), "-o", folder / "table"]
+            arguments = ["net.mlir", "--dataset", samples, "--input_num", len(self._crops), "-o", table]
             self._compiler.run("run_calibration", arguments, source, source / "net.onnx")  # where the weights are
             shutil.rmtree(samples)
 
         self._once(folder, {**_done(source), "crops": digest(self._crops.tobytes())}, make)
-        return folder / "table"
 
     def _deploy(self, target: Target, calibrated_at: tuple[int, int]) -> Compiled:
         """The bmodel and profile of a net."""
@@ -158,7 +154,7 @@ class Compilation:
         source = self._step(target.branch, target.tile)
         folder = self._folder / target.name
         inputs = {**_done(source), "target": str(target), "floats": FLOATS.get(target.variant, ())}
-        table = self._step(target.branch, calibrated_at) / "calibration" / "table"
+        table = self._table(target.branch, calibrated_at)
         if target.precision == "INT8":
             inputs["table"] = digest(table.read_bytes())
 
@@ -198,11 +194,14 @@ class Compilation:
             return ["--calibration_table", "table", "--quant_input", "--quant_output"]
         there = {line.split()[0] for line in text.splitlines() if line and not line.startswith("#")}
         floats = [name for name in FLOATS[target.variant] if name in there]
-        (folder / "floats").write_text("".join(f"{name} {chip.tail}\n" for name in floats), encoding="utf-8")
+        (folder / "floats").write_text("".join(f"{name} {chip.floats}\n" for name in floats), encoding="utf-8")
         return ["--calibration_table", "table", "--quantize_table", "floats"]
 
     def _step(self, branch: str, tile: tuple[int, int]) -> Path:
         return self._folder / f"{branch}_{tile[0]}x{tile[1]}"
+
+    def _table(self, branch: str, tile: tuple[int, int]) -> Path:
+        return self._step(branch, tile) / "calibration" / "table"
 
     def _once(self, folder: Path, inputs: dict[str, object], make: Callable[[], None]) -> None:
         """Call `make` unless `folder` has what it made from the same inputs with the same compiler."""

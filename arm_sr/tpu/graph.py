@@ -11,6 +11,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ..errors import ModelError
+from ..imaging.resample import cubic_kernel
 from ..supernet.backbones import Supernet
 from ..supernet.backbones.plain import Plain
 from ..supernet.layers import USConv2d
@@ -19,7 +20,7 @@ OPSET = 13
 """Of ONNX; the compiler's own version of it knows no later one in all operators."""
 IR_VERSION = 8
 A = -0.75
-"""Of the cubic kernel (Keys, 1981), as OpenCV's interpolation has it."""
+"""Of the cubic kernel, as OpenCV's interpolation has it."""
 
 
 def subnet_graph(net: Supernet, tile: tuple[int, int]) -> ModelProto:
@@ -72,7 +73,7 @@ def bicubic_graph(scale: int, tile: tuple[int, int]) -> ModelProto:
     repeated, and a PixelShuffle.
     """
     offsets = (np.arange(scale) + 0.5) / scale - 0.5
-    taps = cubic(np.arange(-2, 3) - offsets[:, None])
+    taps = cubic_kernel(np.arange(-2, 3) - offsets[:, None], A)
     kernels = np.einsum("iy,jx->ijyx", taps, taps).reshape(scale**2, 1, 5, 5)
     weights = {
         "kernels": np.tile(kernels, (3, 1, 1, 1)).astype(np.float32),
@@ -83,14 +84,6 @@ def bicubic_graph(scale: int, tile: tuple[int, int]) -> ModelProto:
         helper.make_node("Conv", ["bordered", "kernels"], ["sub_pixels"], "sub_pixels", kernel_shape=[5, 5], group=3),
     ]
     return _model("sub_pixels", nodes, weights, scale, tile)
-
-
-def cubic(distance: np.ndarray) -> np.ndarray:
-    """Weight of a pixel at that distance: Keys, "Cubic convolution interpolation", 1981."""
-    x = np.abs(distance)
-    near = (A + 2) * x**3 - (A + 3) * x**2 + 1
-    far = A * (x**3 - 5 * x**2 + 8 * x - 4)
-    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
 
 
 def _model(last: str, nodes: list[NodeProto], weights: dict[str, np.ndarray], scale: int,

@@ -24,7 +24,7 @@ from .probe_nets import NETS, ProbeNet, reference
 TOLERANCES = {"F32": 1e-3, "F16": 1e-2, "INT8": 5e-2}
 """Largest error that is no fault, as a share of the range of the output."""
 Target = tuple[str, str]
-TARGETS: tuple[Target, ...] = tuple((chip.name, each) for chip in CHIPS.values() for each in (chip.tail, "INT8"))
+TARGETS: tuple[Target, ...] = tuple((chip.name, each) for chip in CHIPS.values() for each in (chip.floats, "INT8"))
 """Chips and precisions that are tried."""
 SAMPLES = 4
 """Inputs for the calibration; the first is the one that is compared."""

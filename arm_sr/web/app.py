@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import wraps
 from importlib.resources import files
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -21,7 +21,7 @@ from starlette.routing import Route
 from ..errors import ArmSRError, ImageError, UsageError
 from .guard import Guard
 from .queue import AbandonedError, BusyError, WorkQueue
-from .service import MEDIA_TYPES, Service, TooLargeError
+from .service import MEDIA_TYPES, Answer, CurveRequest, Service, TooLargeError, UpscaleRequest
 
 log = logging.getLogger(__name__)
 
@@ -50,16 +50,18 @@ def create_app(service: Service, waiting: int, hosts: Iterable[str] = (), origin
     """
     queue = WorkQueue(waiting)
 
+    async def answered(request: Request, asked: UpscaleRequest | CurveRequest) -> Any:
+        _check_type(request)
+        async with queue.place():
+            body = await _body(request, service)
+            return await queue.run(lambda stop: asked.answer(body, stop), request.is_disconnected)
+
     async def models(request: Request) -> Response:
         return JSONResponse(service.describe())
 
     @_said_in_json
     async def upscale(request: Request) -> Response:
-        asked = service.upscale_request(request.query_params.multi_items())
-        _check_type(request)
-        async with queue.place():
-            body = await _body(request, service)
-            answer = await queue.run(lambda stop: asked.answer(body, stop), request.is_disconnected)
+        answer: Answer = await answered(request, service.upscale_request(request.query_params.multi_items()))
         if "application/json" in request.headers.get("accept", ""):
             encoded = base64.b64encode(answer.picture).decode()
             parts = {"report": answer.report, "heat_map": answer.heat_map, "media_type": answer.media_type}
@@ -69,12 +71,7 @@ def create_app(service: Service, waiting: int, hosts: Iterable[str] = (), origin
 
     @_said_in_json
     async def curve(request: Request) -> Response:
-        asked = service.curve_request(request.query_params.multi_items())
-        _check_type(request)
-        async with queue.place():
-            body = await _body(request, service)
-            answer = await queue.run(lambda stop: asked.answer(body, stop), request.is_disconnected)
-        return JSONResponse(answer)
+        return JSONResponse(await answered(request, service.curve_request(request.query_params.multi_items())))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

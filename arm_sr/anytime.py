@@ -16,7 +16,7 @@ from .cost import CostTable
 from .patches import Grid
 from .scheduler.next_tiles import next_tiles, tiles_of
 from .scheduler.tiles import Tiles, halves, seams
-from .stitch import LARGEST, paste, soften_seams
+from .stitch import LARGEST, keep_flat_borders, paste, soften_seams
 
 SHARE = 1 / 2
 """A tile takes at most this share of the time that remained when it was planned,"""
@@ -145,11 +145,12 @@ class Anytime:
         self._owner[top:bottom, left:right] = self._owner.max() + 1
 
     def picture(self, copy: bool = True) -> np.ndarray:
-        """The picture so far with its seams softened, uint8 (scale * H, scale * W, 3).
+        """The picture so far with flat borders and softened seams, uint8 (scale * H, scale * W, 3).
 
         Without `copy` they are softened in the picture itself, which no further tile may change then.
         """
         sr = self._sr.copy() if copy else self._sr
+        keep_flat_borders(sr, self._rgb, self._scale)
         soften_seams(sr, seams(self._owner, self.grid, self._scale))
         return sr
 

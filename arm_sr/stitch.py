@@ -15,6 +15,10 @@ LARGEST = 1 << 20
 """LR pixels in one call at most, context not counted, so that memory does not grow with the picture."""
 CONTEXT = 4
 """LR pixels around a part of a picture that its interpolation depends on, and some."""
+REACH = 2
+"""LR pixels around one that its interpolation depends on."""
+OUTSIDE = 8
+"""LR pixels from the picture's border within which sub-nets see what is outside, which they take for black."""
 
 
 def interpolate(image: np.ndarray, scale: int) -> np.ndarray:
@@ -89,7 +93,9 @@ class Rendering:
         parts = self._parts(first, end)
         if len(parts) == 1 and (parts[0][1] == (first, 0, end, width)).all():
             [(core, around, sr)] = self._infer(parts)
-            return sr[scale * (core[0] - around[0]) : scale * (core[2] - around[0])]
+            sr = sr[scale * (core[0] - around[0]) : scale * (core[2] - around[0])]
+            keep_flat_borders(sr, image, scale, first)
+            return sr
         if plan.branch_map[first // plan.grid.patch : -(-end // plan.grid.patch)].all():
             sr = np.empty((scale * (end - first), scale * width, 3), np.uint8)
         else:
@@ -98,6 +104,8 @@ class Rendering:
         origin = np.array([first, 0, first, 0])
         for core, around, result in self._infer(parts):
             paste(sr, result, scale * (core - origin), scale * (around - origin))
+        if parts:
+            keep_flat_borders(sr, image, scale, first)
         return sr
 
     def _parts(self, first: int, end: int) -> list[Part]:
@@ -141,6 +149,40 @@ def paste(sr: np.ndarray, result: np.ndarray, core: np.ndarray, around: np.ndarr
     top, left, bottom, right = core
     inside = result[top - around[0] : bottom - around[0], left - around[1] : right - around[1]]
     sr[top:bottom, left:right] = inside
+
+
+def keep_flat_borders(sr: np.ndarray, image: np.ndarray, scale: int, first: int = 0) -> None:
+    """Give flat colours back, in place, where the picture ends.
+
+    Sub-nets are trained with black around pictures, and see it `OUTSIDE` pixels away: there a flat colour is off by as
+    much as 13 levels with plain-x4, 123 with fsrcnn-x4. Where all that interpolation looks at is one colour, `sr` gets
+    it.
+
+    Args:
+        sr: rows of the upscaled picture, uint8 RGB (scale * rows, scale * W, 3).
+        image: the whole LR picture, uint8 RGB (H, W, 3).
+        scale: upscaling factor.
+        first: LR row that `sr` begins with.
+    """
+    (height, width), end = image.shape[:2], first + len(sr) // scale
+    kernel = np.ones((2 * REACH + 1, 2 * REACH + 1), np.uint8)
+    for rows, columns in (
+        (slice(0, OUTSIDE), slice(0, width)),
+        (slice(max(0, height - OUTSIDE), height), slice(0, width)),
+        (slice(0, height), slice(0, OUTSIDE)),
+        (slice(0, height), slice(max(0, width - OUTSIDE), width)),
+    ):
+        top, bottom = max(rows.start, first), min(rows.stop, end, height)
+        if top >= bottom:
+            continue
+        above, left = max(0, top - REACH), max(0, columns.start - REACH)
+        around = np.ascontiguousarray(image[above : bottom + REACH, left : columns.stop + REACH])
+        flat = (cv2.erode(around, kernel) == cv2.dilate(around, kernel)).all(axis=2)
+        flat = flat[top - above :, columns.start - left :][: bottom - top, : columns.stop - columns.start]
+        if flat.any():
+            where, colours = (part.repeat(scale, 0).repeat(scale, 1) for part in (flat, image[top:bottom, columns]))
+            target = sr[scale * (top - first) : scale * (bottom - first), scale * columns.start :][:, : where.shape[1]]
+            np.copyto(target, colours, where=where[..., None])
 
 
 SEAM_SHARE = 5 / 32

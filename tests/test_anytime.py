@@ -46,7 +46,7 @@ def race(monkeypatch):
 
     def go(machine: Machine, ms: float, table: CostTable = COST, pace: float = 1.0, **how: float) -> Anytime:
         monkeypatch.setattr(arm_sr.anytime, "time", machine)
-        lr, sr = np.zeros((96, 122, 3), np.uint8), np.zeros((192, 244, 3), np.uint8)
+        lr, sr = np.random.default_rng(0).integers(0, 256, (96, 122, 3), np.uint8), np.zeros((192, 244, 3), np.uint8)
         run = Anytime(lr, sr, GRID, ERROR, table, machine, BRANCHES, 2, None if table is MACS else pace, **how)
         for _ in run.run(ms / 1e3):
             pass

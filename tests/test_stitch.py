@@ -10,7 +10,7 @@ from arm_sr.evaluation.quality import seam_step
 from arm_sr.patches import Grid
 from arm_sr.scheduler import Plan
 from arm_sr.scheduler.tiles import Tiles, merge
-from arm_sr.stitch import soften_seams
+from arm_sr.stitch import OUTSIDE, REACH, keep_flat_borders, soften_seams
 
 MACS = make_cost([0, 0, 0, 0], [0, 1, 2, 4], "MAC")
 
@@ -95,3 +95,29 @@ def test_the_figure_of_a_seam_is_the_step_across_it_less_the_step_beside():
     line = 2 * np.arange(16) + 30 * (np.arange(16) >= 8)
     sr = np.broadcast_to(line[None, :, None], (8, 16, 3)).astype(np.uint8)
     assert (30.0, 8) == seam_step(sr, plan)
+
+
+@few
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 3), st.integers(0, 99), st.data())
+def test_borders_get_the_colour_around_them(height, width, scale, seed, data):
+    """Where all pixels within reach of one near the border are like it, and nowhere else; in strips as in one piece."""
+    rng = np.random.default_rng(seed)
+    image = np.full((height, width, 3), rng.integers(0, 256, 3), np.uint8)
+    for y, x in rng.integers(0, (height, width), (3, 2)):
+        image[y, x, rng.integers(3)] ^= 1
+    before = rng.integers(0, 256, (scale * height, scale * width, 3), np.uint8)
+    expected = before.copy()
+    for y, x in np.ndindex(height, width):
+        seen = image[max(0, y - REACH) : y + REACH + 1, max(0, x - REACH) : x + REACH + 1]
+        if min(y, x, height - 1 - y, width - 1 - x) < OUTSIDE and (seen == image[y, x]).all():
+            expected[scale * y : scale * (y + 1), scale * x : scale * (x + 1)] = image[y, x]
+
+    after = before.copy()
+    keep_flat_borders(after, image, scale)
+    assert np.array_equal(expected, after)
+
+    cut = data.draw(st.integers(0, height))
+    upper, lower = before[: scale * cut].copy(), before[scale * cut :].copy()
+    keep_flat_borders(upper, image, scale)
+    keep_flat_borders(lower, image, scale, cut)
+    assert np.array_equal(expected, np.concatenate([upper, lower]))

@@ -217,15 +217,15 @@ def test_constant_alpha_is_passed_through(run: Run, photo: np.ndarray, level: in
             assert np.abs(result[..., :3] - opaque).max() <= (0 if scale == "2" else 1)
 
 
-@pytest.mark.parametrize("name", ["plain-x2", "plain-x4"])
-def test_flat_colours_stay(name: str) -> None:
-    """Exactly under a budget; by the largest sub-net within one level, except where the picture ends: it was trained
-    with black around the pictures."""
+@pytest.mark.parametrize(("name", "levels"), [("plain-x2", 1), ("plain-x4", 1), ("fsrcnn-x4", 4)])
+def test_flat_colours_stay(name: str, levels: int) -> None:
+    """Exactly under a budget; by every sub-net within one level, also where the picture ends. FSRCNN as shipped is off
+    by more."""
     upscaler = Upscaler(name)
-    inner = slice(6 * upscaler.scale, -6 * upscaler.scale)
     for colour in ((0, 0, 0), (255, 255, 255), (255, 0, 0), (3, 130, 250), (128, 128, 128)):
         flat = np.full((28, 28, 3), colour, np.uint8)
-        assert np.abs(upscaler.upscale(flat).image[inner, inner].astype(int) - colour).max() <= 1
+        for width in upscaler.card.subnets:
+            assert np.abs(upscaler.upscale(flat, width=width).image.astype(int) - colour).max() <= levels
         assert np.array_equal([colour], np.unique(upscaler.upscale(flat, "40%").image.reshape(-1, 3), axis=0))
 
 

@@ -1,6 +1,7 @@
 """Second stage: the command killed at any moment leaves whole files or none."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -34,6 +35,25 @@ def test_a_killed_run_leaves_no_half_picture(tmp_path: Path, part: float) -> Non
     run.wait()
     for name, data in expected.items():
         assert (tmp_path / name).read_bytes() in (b"old", data)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_ended_run_leaves_finished_files_only(tmp_path: Path, number: signal.Signals, status: int) -> None:
+    """And says so."""
+    (tmp_path / "in").mkdir()
+    for name in range(40):
+        PIL.Image.fromarray(skimage.data.astronaut()[name : 100 + name]).save(tmp_path / "in" / f"{name:02}.png")
+    argv = [sys.executable, "-m", "arm_sr", "upscale", "in", "-o", "out", "-q"]
+    run = subprocess.Popen(argv, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while run.poll() is None and len(list((tmp_path / "out").glob("*.png"))) < 3:
+        time.sleep(0.01)
+    run.send_signal(number)
+    _, stderr = run.communicate(timeout=60)
+    assert (status, "arm-sr: interrupted\n") == (run.returncode, stderr)
+    left = [path for path in (tmp_path / "out").iterdir() if path.name != ".arm-sr.jsonl"]
+    assert 3 <= len(left) < 40
+    for path in left:
+        assert path.suffix == ".png" and read_image(path).pixels.shape == (400, 2048, 3)
 
 
 def test_a_large_picture_has_the_exact_size(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 import argparse
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,7 +13,11 @@ from pathlib import Path
 from ..errors import ArmSRError, UsageError
 from . import calibrate, evaluate, explain, models, serve, sweep, upscale
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does: nothing half-written stays."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -67,7 +73,13 @@ def run_tool(tool: Callable[[], object]) -> None:
 
 
 def _guarded(name: str, command: Callable[[], int]) -> int:
-    """Errors of arm_sr become one line on stderr and an exit status."""
+    """Errors of arm_sr and signals become one line on stderr and an exit status."""
+
+    def terminate(*_: object) -> None:
+        raise _Terminated
+
+    ours = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, terminate) if ours else None
     try:
         status = command()
         if sys.stdout is not None:
@@ -80,9 +92,9 @@ def _guarded(name: str, command: Callable[[], int]) -> int:
         how = _extra_of(error.name)
         print(f"{name}: error: this needs '{error.name}', which is not installed ({how})", file=sys.stderr)
         return FAILED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print(f"{name}: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return TERMINATED if isinstance(interrupt, _Terminated) else INTERRUPTED
     except BrokenPipeError:
         # The reader of stdout went away; nothing more may be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -90,6 +102,9 @@ def _guarded(name: str, command: Callable[[], int]) -> int:
     except OSError as error:
         print(f"{name}: error: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
         return FAILED
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _extra_of(module: str | None) -> str:

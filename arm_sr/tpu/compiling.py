@@ -38,6 +38,8 @@ FLOATS = {"uint8": (), "float tail": TAIL, "float ends": (*HEAD, *TAIL)}
 """Variants of an INT8 net, and what stays in floats in each, by the compiler's names: with uint8 input and output, or
 with floats there and all after the last convolution. BM1684 loses up to 0.9 dB by an input of 8 bits, and needs the
 first layers in floats too."""
+F32 = HEAD[:1]
+"""What stays in F32 in a net of F16: the first layer, without which saturated colours are off by up to 3 levels."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class Compilation:
         chip = CHIPS[target.chip]
         source = self._step(target.branch, target.tile)
         folder = self._folder / target.name
-        inputs = {**_done(source), "target": str(target), "floats": FLOATS.get(target.variant, ())}
+        inputs = {**_done(source), "target": str(target), "kept": _kept(target, chip)}
         table = self._table(target.branch, calibrated_at)
         if target.precision == "INT8":
             inputs["table"] = digest(table.read_bytes())
@@ -166,15 +168,21 @@ class Compilation:
                 shutil.copy2(file, folder)
             arguments: list[object] = ["--mlir", "net.mlir", "--chip", chip.name, "--quantize", target.precision,
                                        "--model", f"{target.net}.bmodel"]  # fmt: skip
-            if target.precision == "INT8":
-                arguments += self._quantisation(target, chip, folder, table)
-            # The net has the model's name in the compiler's file.
             text = (folder / "net.mlir").read_text(encoding="utf-8")
+            # A name that is not in the net would be an error.
+            kept = {name: how for name, how in _kept(target, chip).items() if f'loc("{name}")' in text}
+            if kept:
+                lines = "".join(f"{name} {how}\n" for name, how in kept.items())
+                (folder / "kept").write_text(lines, encoding="utf-8")
+                arguments += ["--quantize_table", "kept"]
+            if target.precision == "INT8":
+                arguments += self._ranges(target, folder, table)
+            # The net has the model's name in the compiler's file.
             (folder / "net.mlir").write_text(text.replace(f"module @{target.branch} ", f"module @{target.net} "))
             self._compiler.run("model_deploy", arguments, folder, folder / "net.onnx")
-            kept = {f"{target.net}.bmodel", f"{target.net}.bmodel.json", chip.profile, "model_deploy.log"}
+            made = {f"{target.net}.bmodel", f"{target.net}.bmodel.json", chip.profile, "model_deploy.log"}
             for file in folder.iterdir():
-                if file.name in kept:
+                if file.name in made:
                     continue
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
 
@@ -182,20 +190,15 @@ class Compilation:
         profile = read_profile(folder / chip.profile, folder / f"{target.net}.bmodel.json")
         return Compiled(target, folder / f"{target.net}.bmodel", profile)
 
-    def _quantisation(self, target: Target, chip: Chip, folder: Path, table: Path) -> list[object]:
-        """Options of `model_deploy` for an INT8 net."""
+    def _ranges(self, target: Target, folder: Path, table: Path) -> list[object]:
+        """Options of `model_deploy` for the ranges of an INT8 net."""
         text = table.read_text(encoding="utf-8")
         if target.variant == "uint8":
             # Levels are what they are: a step of 1.
             lines = ["lr 255.0 0.0 255.0" if line.startswith("lr ") else line for line in text.splitlines()]
             text = "\n".join(lines) + "\n"
         (folder / "table").write_text(text, encoding="utf-8")
-        if target.variant == "uint8":
-            return ["--calibration_table", "table", "--quant_input", "--quant_output"]
-        there = {line.split()[0] for line in text.splitlines() if line and not line.startswith("#")}
-        floats = [name for name in FLOATS[target.variant] if name in there]
-        (folder / "floats").write_text("".join(f"{name} {chip.floats}\n" for name in floats), encoding="utf-8")
-        return ["--calibration_table", "table", "--quantize_table", "floats"]
+        return ["--calibration_table", "table", *(["--quant_input", "--quant_output"] * (target.variant == "uint8"))]
 
     def _step(self, branch: str, tile: tuple[int, int]) -> Path:
         return self._folder / f"{branch}_{tile[0]}x{tile[1]}"
@@ -212,6 +215,13 @@ class Compilation:
         folder.mkdir(parents=True, exist_ok=True)
         make()
         write_bytes(folder / DONE, json.dumps(inputs).encode())
+
+
+def _kept(target: Target, chip: Chip) -> dict[str, str]:
+    """What of a net is not computed in its precision, by the compiler's names, and how it is instead."""
+    if target.precision == "F16":
+        return dict.fromkeys(F32, "F32")
+    return dict.fromkeys(FLOATS.get(target.variant, ()), chip.floats)
 
 
 def _done(folder: Path) -> dict[str, object]:

@@ -211,11 +211,14 @@ def _cache_folder() -> Path:
 
 
 def machine() -> str:
-    """The processor as the system names it, and how many of its cores this process may use."""
+    """The processor as the system names it, with family and model, which virtual machines leave out of the name, and
+    how many of its cores this process may use."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0].splitlines()
     except OSError:
         lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.processor() or "processor"
+    of = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    name = of.get("model name") or platform.processor() or "processor"
+    if "cpu family" in of:
+        name += f" family {of['cpu family']} model {of.get('model')}"
     return f"{name}, {platform.machine()}, {allowed_threads()} threads"

@@ -63,8 +63,6 @@ TRADE_OFFS = "0.5,1,1.5,2,3,5"
 BUDGETS = "5%,10%,20%,30%,40%,50%,60%,80%,100%"
 WIDE = (540, 960)
 """LR rows and columns of a 4K result at x4."""
-OFF = 0.15
-"""Error of a predicted time from which a plan is timed once more: the machine may have been slow for a while."""
 SHARES = tuple(tenth / 10 for tenth in range(1, 11))
 """Budgets whose predicted time is compared with the real one, as shares of the largest sub-net's."""
 PLANNED = 0.7
@@ -211,21 +209,16 @@ def overhead(args: argparse.Namespace) -> dict[str, Any]:
 
 def prediction(args: argparse.Namespace) -> dict[str, Any]:
     """What plans within `SHARES` of the largest sub-net's time take, against what they were said to take. The machine
-    is calibrated anew. Plans that are off by more than `OFF` are timed once more, each a while after the first time."""
+    is calibrated anew."""
     engines, pairs = engines_of(args), pairs_of(args)
-    rows, again = [], []
+    pictures, rows = {pair.name: pair.lr for pair in pairs}, []
     for engine in engines:
         upscaler = engine.upscaler()
         upscaler.load()
         calibrate(upscaler.card, upscaler.backend)
-        for pair in tqdm(pairs, desc=str(engine), unit="picture"):
-            about = {"engine": str(engine), "picture": pair.name}
-            rows += [about | row for row in predictions(upscaler, pair.lr, SHARES, args.repeats)]
-        off = [row for row in rows if row["engine"] == str(engine) and abs(row["ratio"] - 1) > OFF]
-        lr_of = {pair.name: pair.lr for pair in pairs}
-        for row in tqdm(off, desc="once more", unit="plan"):
-            (second,) = predictions(upscaler, lr_of[row["picture"]], [row["share"]], args.repeats)
-            again.append({"engine": row["engine"], "picture": row["picture"], "first": row["ratio"], **second})
+        with tqdm(total=len(pictures) * len(SHARES) * (args.repeats + 1), desc=str(engine), unit="plan") as bar:
+            found = predictions(upscaler, pictures, SHARES, args.repeats, bar.update)
+        rows += [{"engine": str(engine), **row} for row in found]
     print("| real time over planned, by share | " + " | ".join(f"{share:.0%}" for share in SHARES) + " |")
     print("|---" * (len(SHARES) + 1) + "|")
     for engine in engines:
@@ -239,13 +232,7 @@ def prediction(args: argparse.Namespace) -> dict[str, Any]:
             f"- {engine}: {len(errors)} plans, error of the predicted time {statistics.median(errors):.1%} in the "
             f"median, {np.quantile(errors, 0.9):.1%} at the 90th percentile, {max(errors):.1%} at worst"
         )
-    if again:
-        print(f"\nThe {len(again)} plans that are off by more than {OFF:.0%}, and when they were timed once more:\n")
-        print("| picture | engine | share | real over planned | once more |\n|---|---|---|---|---|")
-        for row in again:
-            plan = f"{row['picture']} | {row['engine']} | {row['share']:.0%}"
-            print(f"| {plan} | {row['first']:.3f} | {row['ratio']:.3f} |")
-    return told(args, engines, pairs, rows=rows, again=again)
+    return told(args, engines, pairs, rows=rows)
 
 
 def scaling(args: argparse.Namespace) -> dict[str, Any]:

@@ -73,30 +73,38 @@ def _against(times: np.ndarray, direct: np.ndarray) -> dict[str, Any]:
     return {"ms": float(np.median(times)), "direct_ms": float(np.median(direct)), "ratio": ratio(times, direct)}
 
 
-def predictions(upscaler: Upscaler, lr: np.ndarray, shares: Sequence[float], rounds: int) -> Rows:
+def predictions(upscaler: Upscaler, pictures: Mapping[str, np.ndarray], shares: Sequence[float], rounds: int,
+                done: Done = lambda count: None) -> Rows:  # fmt: skip
     """What plans take, against what they were said to take.
 
     Args:
         upscaler: on an engine that is calibrated.
-        lr: uint8 RGB, (H, W, 3).
+        pictures: uint8 RGB, (H, W, 3), by name.
         shares: budgets, as shares of the largest sub-net's measured time.
-        rounds: how often each is timed, all in turn, every time with a row less while there are some: what an engine
-            does once for a shape is a part of what a picture takes.
+        rounds: how often each is timed, all in turn, so that a slow minute of the machine is in one round of a picture
+            and not in all. Every time a picture has a row less while there are some: what an engine does once for a
+            shape is a part of what a picture takes.
+        done: progress.
 
     Returns:
-        A row for each of `shares`: `share`, and medians over the rounds of `ms`, `planned_ms` and their `ratio`.
+        A row for each `picture` and each of `shares`: `share`, and medians over the rounds of `ms`, `planned_ms` and
+        their `ratio`.
     """
-    spent, planned = np.zeros((2, len(shares), rounds))
-    for count, number in turns(len(shares), rounds):
-        picture = lr[min(count + 1, lr.shape[0] - 1) :]
+    plans = [(name, share) for name in pictures for share in shares]
+    spent, planned = np.zeros((2, len(plans), rounds))
+    for count, number in turns(len(plans), rounds):
+        name, share = plans[number]
+        picture = pictures[name][min(count + 1, pictures[name].shape[0] - 1) :]
         largest = upscaler.planner.measured_cost.one_pass(-1, picture.shape[0] * picture.shape[1])
-        result = upscaler.upscale(picture, f"{float(shares[number] * largest)}ms")
+        result = upscaler.upscale(picture, f"{float(share * largest)}ms")
         if count >= 0:
             spent[number, count], planned[number, count] = result.stats["budget"]["spent"], result.plan.cost
+        done(1)
     return [
-        {"share": share, "ms": float(np.median(ms)), "planned_ms": float(np.median(plan)), "ratio": ratio(ms, plan)}
-        for share, ms, plan in zip(shares, spent, planned, strict=True)
-    ]
+        {"picture": name, "share": share, "ms": float(np.median(ms)), "planned_ms": float(np.median(plan)),
+         "ratio": ratio(ms, plan)}
+        for (name, share), ms, plan in zip(plans, spent, planned, strict=True)
+    ]  # fmt: skip
 
 
 def thread_scaling(engines: Sequence[Engine], branches: Sequence[str], lr: np.ndarray, counts: Sequence[int],

@@ -75,8 +75,11 @@ def test_plans_are_compared_with_what_they_take(tiny_model: Path, lr: np.ndarray
     monkeypatch.setattr(upscaler.planner, "_measured", cost)
     run = upscaler.backend.run
     monkeypatch.setattr(upscaler.backend, "run", lambda *what: (time.sleep(0.05), run(*what))[1])
-    rows = predictions(upscaler, lr, (0.5, 1.1), 3)
-    assert [0.5, 1.1] == [row["share"] for row in rows]
+    done: list[int] = []
+    rows = predictions(upscaler, {"a": lr, "b": lr[:20]}, (0.5, 1.1), 3, done.append)
+    expected = [("a", 0.5), ("a", 1.1), ("b", 0.5), ("b", 1.1)]
+    assert expected == [(row["picture"], row["share"]) for row in rows]
+    assert len(done) == 4 * 4
     assert rows[1]["planned_ms"] == pytest.approx(2e-3 * (lr.shape[0] - 2) * lr.shape[1])
     for row in rows:
         assert row["ms"] >= 50

@@ -76,7 +76,7 @@ class Planner:
     def measured_cost(self) -> CostTable:
         """Milliseconds of every branch on this machine: from the cache, else measured now."""
         if self._measured is None:
-            self._measured = calibration.cached_or_measured(self.card, self._backend)
+            self._measured = self._cached_cost or calibration.cached_or_measured(self.card, self._backend)
         return self._measured
 
     @property

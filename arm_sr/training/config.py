@@ -57,7 +57,7 @@ class Stage:
 _KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("name", "backbone", "precision", "optimiser"), str),
     **dict.fromkeys(("scale", "batch", "patch", "warmup", "seed", "validate_every"), int),
-    **dict.fromkeys(("clip", "ema"), (int, float)),
+    **dict.fromkeys(("clip", "ema", "start_share"), (int, float)),
     "subnets": dict,
     **dict.fromkeys(("stages", "sizes"), tuple),
     "start": (str, NoneType),
@@ -102,6 +102,9 @@ class Recipe:
     """Name of a file beside the recipe with the weights to begin with: those of a supernet of the same width that may
     be less deep or of another scale (see `Supernet.start_from`). It is copied along with the recipe; `supernet` and
     `state` are taken."""
+    start_share: float = 0.0
+    """Share of the weights it began with in what is kept of the run at its end: the mean of two good networks that lie
+    close together is often better than both (Wortsman et al., "Model soups", 2022)."""
     sizes: tuple[float, ...] = (1.0,)
     """The training pictures at these sizes, as shares of their sides; smaller ones have finer detail."""
     colours: bool = False
@@ -131,6 +134,8 @@ class Recipe:
             raise ArtefactError(f"recipe: sizes must be one or more numbers above 0 and up to 1, not {self.sizes!r}")
         if self.start is not None and not re.fullmatch(r"(?!supernet\.|state\.)\w[\w.-]*\.safetensors", self.start):
             raise ArtefactError(f"recipe: start must be a NAME.safetensors of its own beside it, not {self.start!r}")
+        if not (self.start_share == 0 or (self.start and 0 < self.start_share < 1)):
+            raise ArtefactError(f"recipe: start_share must be within 0..1, and 0 without start, not {self.start_share}")
         deepest = max(depth for _, depth in shapes)
         if any(stage.revive and stage.depth is not None and stage.depth < deepest for stage in self.stages):
             raise ArtefactError("recipe: revive needs the whole depth; what is added later must begin as the identity")

@@ -1,5 +1,6 @@
 """The training loop: one readable function, resumable to the step."""
 
+import copy
 import json
 import logging
 import math
@@ -107,7 +108,7 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
                         raise ArtefactError(f"{out}: the loss is {mean} at step {step}; lower the learning rate")
                 settled = True
                 if step % recipe.validate_every == 0 or step == recipe.steps:
-                    report = validate(average, pairs)
+                    report = validate(average if step < recipe.steps else _kept(average, recipe, out), pairs)
                     note(validation=report)
                     bar.write(f"step {step}: " + ", ".join(f"{k} {v['psnr_rgb']:.3f}" for k, v in report.items()))
                 if step % state_every == 0 or step == recipe.steps:
@@ -116,7 +117,19 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
             if settled:
                 _save_state(out, recipe, step, net, average, optimiser, losses)
             raise
-    return average.cpu()
+    return _kept(average, recipe, out).cpu()
+
+
+def _kept(average: Supernet, recipe: Recipe, out: Path) -> Supernet:
+    """What is kept of a run in `out` at its end: its average, with a share of what it began with."""
+    if not recipe.start or not recipe.start_share:
+        return average
+    mixed = copy.deepcopy(average).cpu()
+    _start(mixed, out / recipe.start)
+    with torch.no_grad():
+        for mean, first in zip(average.parameters(), mixed.parameters(), strict=True):
+            first.lerp_(mean.cpu(), 1 - recipe.start_share)
+    return mixed.to(next(average.parameters()).device)
 
 
 def _start(net: Supernet, path: Path) -> None:
@@ -253,11 +266,11 @@ def _load_state(
 
 
 def averaged_network(out: Path, recipe: Recipe) -> Supernet:
-    """The averaged network of the last state in `out`; ArtefactError when there is none."""
+    """What is kept of the last state in `out`; ArtefactError when there is none."""
     net, average = (build(recipe.backbone, recipe.scale, recipe.subnets) for _ in range(2))
     if _load_state(out, recipe, net, average, OPTIMISERS[recipe.optimiser](net.parameters()))[0] == 0:
         raise ArtefactError(f"{out}: no state.safetensors of a training run in this folder")
-    return average
+    return _kept(average, recipe, out)
 
 
 def _truncate_log(path: Path, step: int) -> None:

@@ -402,6 +402,8 @@ class TestRecipe:
             ("start", "state.safetensors"),
             ("start", "recipe.json"),
             ("start", ""),
+            ("start_share", 0.5),
+            ("start_share", "0.5"),
             ("sizes", []),
             ("sizes", 0.5),
             ("sizes", [0.5, 0]),
@@ -595,6 +597,29 @@ class TestLoop:
         with torch.no_grad():
             for width, depth in recipe.subnets.values():
                 assert (whole_run[1](x, width, 1) - net(x, width, depth)).abs().max() < 1e-6
+
+    def test_a_share_of_the_start_is_kept(self, whole_run, data, validation, tmp_path):
+        """In what a run returns, exports and validates last; layers that it added were the identity there."""
+        recipe = replace(with_stage(steps=3), subnets={"w4": (4, 1), "w8": (8, 2)}, start="first.safetensors")
+        results = {}
+        for share in (0.0, 0.25):
+            out = tmp_path / str(share)
+            out.mkdir()
+            save_file(whole_run[1].state_dict(), out / "first.safetensors")
+            shared = replace(recipe, start_share=share)
+            results[share] = net = train(shared, data, validation, out)
+            for mine, again in zip(net.parameters(), averaged_network(out, shared).parameters(), strict=True):
+                assert torch.equal(mine, again)
+            *_, last = (json.loads(line) for line in (out / "log.jsonl").read_text().splitlines())
+            assert last["validation"] == validate(net, list(read_pairs(validation, recipe.scale)))
+        first = build(recipe.backbone, recipe.scale, recipe.subnets)
+        first.start_from(whole_run[1].state_dict())
+        moved = False
+        for name, begun in first.state_dict().items():
+            plain, mixed = (results[share].state_dict()[name] for share in (0.0, 0.25))
+            assert torch.allclose(mixed, 0.25 * begun + 0.75 * plain, atol=1e-6)
+            moved |= not torch.equal(plain, begun)
+        assert moved
 
     def test_weights_to_start_from_that_do_not_fit_are_named(self, whole_run, data, validation, tmp_path):
         """Of another width, or no weights at all."""

@@ -5,6 +5,8 @@ import json
 import logging
 import math
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -69,7 +71,6 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
 
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
     step, begun = start, time.perf_counter()
-    settled = True
     bar = tqdm(total=recipe.steps, initial=start, desc=recipe.name, unit="step", mininterval=1)
     with ThreadPoolExecutor(1) as ahead, bar, (out / "log.jsonl").open("a", encoding="utf-8") as lines:
 
@@ -82,31 +83,29 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
             while step < recipe.steps:
                 names, lr_crops, hr_crops = upcoming.result()
                 upcoming = ahead.submit(draw, step + 1)
-                stage, rate = recipe.at(step)
-                optimiser.param_groups[0]["lr"] = rate
-                optimiser.zero_grad(set_to_none=True)
-                lr, hr = _to_tensor(lr_crops, device), _to_tensor(hr_crops, device)
-                if stage.revive and step in recipe.borders:
-                    settled = False
-                    _revive(net, average, optimiser, lr, stage.revive, recipe.seed + step)
-                with autocast:
-                    loss = _backward(net, names, lr, hr, stage)
-                nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
-                settled = False  # until weights, average, step and losses agree: an interrupt must not save a mixture
-                optimiser.step()
-                with torch.no_grad():
-                    torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - recipe.ema)
-                losses.append(loss)
-                step += 1
-                bar.update()
-                if step % 100 == 0 or step == recipe.steps:
-                    mean = float(torch.stack(losses).mean())
-                    losses.clear()
-                    bar.set_postfix(loss=f"{mean:.4f}")
-                    note(loss=round(mean, 6), learning_rate=rate, seconds=round(time.perf_counter() - begun, 1))
-                    if not math.isfinite(mean):
-                        raise ArtefactError(f"{out}: the loss is {mean} at step {step}; lower the learning rate")
-                settled = True
+                with _whole():
+                    stage, rate = recipe.at(step)
+                    optimiser.param_groups[0]["lr"] = rate
+                    optimiser.zero_grad(set_to_none=True)
+                    lr, hr = _to_tensor(lr_crops, device), _to_tensor(hr_crops, device)
+                    if stage.revive and step in recipe.borders:
+                        _revive(net, average, optimiser, lr, stage.revive, recipe.seed + step)
+                    with autocast:
+                        loss = _backward(net, names, lr, hr, stage)
+                    nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
+                    optimiser.step()
+                    with torch.no_grad():
+                        torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - recipe.ema)
+                    losses.append(loss)
+                    step += 1
+                    bar.update()
+                    if step % 100 == 0 or step == recipe.steps:
+                        mean = float(torch.stack(losses).mean())
+                        losses.clear()
+                        bar.set_postfix(loss=f"{mean:.4f}")
+                        note(loss=round(mean, 6), learning_rate=rate, seconds=round(time.perf_counter() - begun, 1))
+                        if not math.isfinite(mean):
+                            raise ArtefactError(f"{out}: the loss is {mean} at step {step}; lower the learning rate")
                 if step % recipe.validate_every == 0 or step == recipe.steps:
                     report = validate(average if step < recipe.steps else _kept(average, recipe, out), pairs)
                     note(validation=report)
@@ -114,10 +113,27 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
                 if step % state_every == 0 or step == recipe.steps:
                     _save_state(out, recipe, step, net, average, optimiser, losses)
         except KeyboardInterrupt:
-            if settled:
-                _save_state(out, recipe, step, net, average, optimiser, losses)
+            _save_state(out, recipe, step, net, average, optimiser, losses)
             raise
     return _kept(average, recipe, out).cpu()
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """A block that signals do not cut: SIGINT and SIGTERM are raised when it has ended."""
+    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
+        yield
+        return
+    came: list[int] = []
+    numbers = signal.SIGINT, signal.SIGTERM
+    before = [signal.signal(number, lambda number, _: came.append(number)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+    for first in came[:1]:
+        signal.raise_signal(first)
 
 
 def _kept(average: Supernet, recipe: Recipe, out: Path) -> Supernet:

@@ -835,30 +835,39 @@ class TestResuming:
     @pytest.mark.parametrize(
         ("owner", "name", "call", "expected"),
         [
-            (loop, "_backward", 12, 11),  # nothing changed yet, so nothing is lost
-            (torch.optim.Adam, "step", 12, 7),
-            (torch, "_foreach_lerp_", 12, 7),
-            (torch.optim.Adam, "step", 15, 14),  # the first of the second stage
-            (torch, "_foreach_lerp_", 15, 14),
-            (Plain, "revive", 1, 21),
+            (loop, "_backward", 12, 12),
+            (torch.optim.Adam, "step", 12, 12),
+            (torch, "_foreach_lerp_", 12, 12),
+            (torch.optim.Adam, "step", 15, 15),  # the first of the second stage
+            (torch, "_foreach_lerp_", 15, 15),
+            (Plain, "revive", 1, 25),
         ],
     )
-    def test_after_an_interrupt_within_a_step(
-        self, growing_run, data, validation, tmp_path, monkeypatch, owner, name, call, expected
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_after_a_signal_within_a_step(
+        self, growing_run, data, validation, tmp_path, monkeypatch, owner, name, call, expected, number
     ):
-        """Weights already changed but the step not yet counted: the state before it is the one to go on from."""
+        """The step is done and saved first, so that none is lost."""
         original, calls = getattr(owner, name), []
 
-        def interrupted(*args: Any, **kwargs: Any) -> Any:
+        def signalled(*args: Any, **kwargs: Any) -> Any:
             result = original(*args, **kwargs)
             calls.append(name)
             if len(calls) == call:
-                raise KeyboardInterrupt
+                signal.raise_signal(number)
             return result
 
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(owner, name, interrupted)
-            train(GROWING, data, validation, tmp_path, state_every=7)
+        def terminate(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGTERM, terminate)
+        try:
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(owner, name, signalled)
+                train(GROWING, data, validation, tmp_path, state_every=7)
+            assert terminate is signal.getsignal(signal.SIGTERM)
+        finally:
+            signal.signal(signal.SIGTERM, before)
         assert expected == saved_step(tmp_path)
 
         assert_same_run(growing_run, tmp_path, train(GROWING, data, validation, tmp_path))

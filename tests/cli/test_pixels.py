@@ -23,6 +23,7 @@ Run = Callable[..., tuple[int, bytes, bytes]]
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" dc:title="caf\xc3\xa9"/></x:xmpmeta>'
 MAKE, ORIENTATION, EXIF_IFD, GPS_IFD, TAKEN, WIDE, HIGH = 271, 274, 0x8769, 0x8825, 0x9003, 0xA002, 0xA003
+INTEROP_IFD = 0xA005
 
 
 @pytest.fixture
@@ -42,16 +43,16 @@ def exif_block() -> bytes:
     """EXIF of a camera that was held upright, with a place."""
     exif = PIL.Image.Exif()
     exif[MAKE], exif[ORIENTATION] = "Maker", 6
-    exif.get_ifd(EXIF_IFD).update({TAKEN: "2024:05:06 07:08:09", WIDE: 30, HIGH: 20})
+    exif.get_ifd(EXIF_IFD).update({TAKEN: "2024:05:06 07:08:09", WIDE: 30, HIGH: 20, INTEROP_IFD: {1: "R98"}})
     exif.get_ifd(GPS_IFD).update({1: "N", 2: (48.0, 12.0, 30.0)})
     return exif.tobytes()
 
 
 def opened(path: str | Path) -> PIL.Image.Image:
     """As Pillow's own command would open it."""
-    with PIL.Image.open(path) as image:
-        image.load()
-        return image
+    image = PIL.Image.open(io.BytesIO(Path(path).read_bytes()))
+    image.load()
+    return image
 
 
 def kind(path: str | Path) -> str | None:
@@ -80,6 +81,7 @@ def test_metadata_are_copied(run: Run, photo: np.ndarray, monkeypatch: Any, suff
         assert exif.get(ORIENTATION, 1) == 1
         own = exif.get_ifd(EXIF_IFD)
         assert ("2024:05:06 07:08:09", *size) == (own[TAKEN], own[WIDE], own[HIGH])
+        assert {1: "R98"} == exif.get_ifd(INTEROP_IFD)
         assert SRGB == image.info["icc_profile"]
         assert XMP.replace(b'="6"', b'="1"') == image.info["xmp"]
     if suffix == ".tif":

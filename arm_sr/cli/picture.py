@@ -211,7 +211,7 @@ def _writing(args: argparse.Namespace, result: "np.ndarray", plan: "Plan", stats
     from ..channels import split_alpha
     from ..compare_page import compare_page
     from ..imaging.filters import sharpen
-    from ..imaging.io import Image, encode_image, write_image
+    from ..imaging.io import Image, encode_image, errors_about, write_image
     from ..report import heat_map, legend_strip
 
     begun, finished = time.perf_counter(), result
@@ -232,7 +232,8 @@ def _writing(args: argparse.Namespace, result: "np.ndarray", plan: "Plan", stats
             write_image(args.heatmap, Image(np.vstack([heat_map(result, plan, height=len(result)), strip])))
         if args.compare:
             page = compare_page(image.planes, finished, plan, stats, image.icc_profile, files.target.name)
-            write_bytes(args.compare, page.encode())
+            with errors_about(args.compare):
+                write_bytes(args.compare, page.encode())
         return plan, stats
 
     return write

@@ -50,12 +50,21 @@ def read(files: Files, with_digest: bool = False) -> Picture:
 
     begun, digest = time.perf_counter(), ""
     if files.source == STREAM:
-        image = io.decode_image(sys.stdin.buffer.read(), "stdin")
+        image = io.decode_image(_all_of_stdin(), "stdin")
     elif with_digest:
         image, digest = io.read_with_digest(files.source)
     else:
         image = io.read_image(files.source)
     return Picture(image, digest, 1e3 * (time.perf_counter() - begun))
+
+
+def _all_of_stdin() -> bytes:
+    from ..errors import ImageError
+
+    try:
+        return sys.stdin.buffer.read()
+    except (AttributeError, OSError) as error:  # there is none, or it is a folder
+        raise ImageError("stdin: it cannot be read; pipe a picture into it") from error
 
 
 def is_large(size: tuple[int, int], upscalers: Upscalers) -> bool:

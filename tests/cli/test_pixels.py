@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,7 @@ from arm_sr import Upscaler
 from arm_sr.cli import main
 from arm_sr.imaging.formats import FORMATS
 
+ROOT = Path(__file__).parents[2]
 Run = Callable[..., tuple[int, bytes, bytes]]
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" dc:title="caf\xc3\xa9"/></x:xmpmeta>'
@@ -182,6 +185,20 @@ def test_stdin_and_stdout(run: Run, photo: np.ndarray, monkeypatch: pytest.Monke
         assert (1, b"", True) == (status, out, word in err)
     for argv in (["-", "-"], ["-", "--json", "-"], ["b.webp", "b.webp", "-o", "-"]):
         assert 2 == run(*argv)[0]
+
+
+def test_closed_streams_are_said(photo: np.ndarray, tmp_path: Path) -> None:
+    """As a daemon may have them."""
+    PIL.Image.fromarray(photo[:8, :9]).save(tmp_path / "a.png")
+    command = f"{sys.executable} -m arm_sr upscale --width bicubic"
+    output, source = ("a.png -o - >&-", 2, "stdout is closed"), ("- -o b.png <&-", 1, "stdin: it cannot be read")
+    for more, status, words in (output, source):
+        done = subprocess.run(
+            f"{command} {more}", shell=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (status, 1) == (done.returncode, done.stderr.count("\n"))
+        assert words in done.stderr
 
 
 @pytest.mark.parametrize("how", [("--width", "w16"), ("--width", "bicubic"), ("-s", "2.5", "--width", "w16")], ids=str)

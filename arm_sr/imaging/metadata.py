@@ -31,6 +31,7 @@ def exif_of(image: ImageFile) -> bytes | None:
             del exif[tag]
         if ORIENTATION in exif:
             exif[ORIENTATION] = 1
+        exif.bigtiff = False  # as that of a TIFF over 4 GB may be; an EXIF block never is
         return exif.tobytes() if len(exif) else None
     except Exception:
         return None

@@ -112,6 +112,18 @@ def test_sixteen_bits_keep_their_metadata(run: Run, photo: np.ndarray, suffix: s
     assert (True, False) == (b"caf\xc3\xa9" in image.info["xmp"], b'Orientation="6"' in image.info["xmp"])
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_big_tiff_is_read(run: Run, photo: np.ndarray, suffix: str) -> None:
+    """Whose directory counts in 64 bits; its metadata become a usual EXIF block."""
+    piece = photo[:20, 100:130]
+    tifffile.imwrite("a.tif", piece, photometric="rgb", bigtiff=True, extratags=[(MAKE, 2, 6, "Maker", True)])
+    assert 0 == run("a.tif", "-o", f"b{suffix}", "-s", "2")[0]
+    result = opened(f"b{suffix}")
+    assert ((60, 40), "Maker") == (result.size, result.getexif()[MAKE])
+    if suffix not in (".jpg", ".avif"):
+        assert np.array_equal(cv2.resize(piece, (60, 40), interpolation=cv2.INTER_CUBIC), np.asarray(result))
+
+
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".bmp"])
 def test_every_format_there_and_back(run: Run, photo: np.ndarray, suffix: str) -> None:
     """Under names of any letters; lossy ones nearly."""

@@ -242,7 +242,7 @@ def _writing(args: argparse.Namespace, result: "np.ndarray", plan: "Plan", stats
         if args.compare:
             page = compare_page(image.planes, finished, plan, stats, image.icc_profile, files.target.name)
             with errors_about(args.compare):
-                write_bytes(args.compare, page.encode())
+                write_bytes(args.compare, page.encode(errors="replace"))  # a name may be no text
         return plan, stats
 
     return write

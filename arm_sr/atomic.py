@@ -19,21 +19,24 @@ def write_bytes(path: Path, data: bytes) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A stream whose contents become the file `path` at the end, so that no reader, and no kill, ever sees half of it.
 
-    A link keeps pointing where it does; a device such as /dev/stdout is written to as it is. Raises OSError; after an
-    error the old file is there. The contents are on the disk before the file has its name, so that it is whole even
-    after a power cut.
+    A link keeps pointing where it does; a device such as /dev/stdout is written to as it is. Raises OSError, which
+    names `path`; after an error the old file is there. The contents are on the disk before the file has its name, so
+    that it is whole even after a power cut.
     """
-    path = Path(os.path.realpath(path))
-    if _is_device(path):
-        with path.open("wb") as stream:
-            yield stream
-        return
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.tmp")
+    place = Path(os.path.realpath(path))
+    temporary = place.with_name(f".{place.name[:40]}.{secrets.token_hex(4)}.tmp")
     try:
-        stream = temporary.open("xb")
+        with _whole_or_not(place, temporary) if not _is_device(place) else place.open("wb") as stream:
+            yield stream
     except OSError as error:
-        error.filename = str(path)  # not that of a file that nobody asked for
+        if error.errno is not None and error.filename in (None, temporary, str(temporary)):  # nobody asked for that one
+            error.filename = str(path)
         raise
+
+
+@contextmanager
+def _whole_or_not(path: Path, temporary: Path) -> Iterator[BinaryIO]:
+    stream = temporary.open("xb")
     try:
         with stream:
             yield stream
@@ -41,7 +44,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except BaseException:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)  # an interrupt may come when it has its name
         raise
 
 

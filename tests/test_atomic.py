@@ -1,5 +1,6 @@
 """Files that are replaced in one step."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -25,6 +26,20 @@ def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
     with pytest.raises(OSError) as error:
         write_bytes(tmp_path / "missing" / "a.json", b"")
     assert str(tmp_path / "missing" / "a.json") == error.value.filename
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_an_error_at_the_end_does_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """Of the disk, which may be told last."""
+
+    def failing(first: object, *_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), *([first] if call == "replace" else []))
+
+    monkeypatch.setattr(os, call, failing)
+    with pytest.raises(OSError) as error:
+        write_bytes(tmp_path / "a.json", b"")
+    assert str(tmp_path / "a.json") == error.value.filename
+    assert [] == list(tmp_path.iterdir())
 
 
 def test_after_an_error_the_old_file_is_there_and_no_other(tmp_path: Path) -> None:

@@ -92,6 +92,9 @@ def _guarded(name: str, command: Callable[[], int]) -> int:
         how = _extra_of(error.name)
         print(f"{name}: error: this needs '{error.name}', which is not installed ({how})", file=sys.stderr)
         return FAILED
+    except MemoryError:
+        print(f"{name}: error: not enough memory; take smaller pictures or fewer threads", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt as interrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return TERMINATED if isinstance(interrupt, _Terminated) else INTERRUPTED

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +131,8 @@ def _check(args: argparse.Namespace, files: list[Files]) -> None:
         if file.target == STREAM:
             if args.json == "-":
                 raise UsageError("the picture and --json - cannot both go to stdout")
+            if sys.stdout is None:
+                raise UsageError("stdout is closed; name a file with -o")
             continue
         place = os.path.realpath(file.target)
         if place in seen:

@@ -50,12 +50,21 @@ def read(files: Files, with_digest: bool = False) -> Picture:
 
     begun, digest = time.perf_counter(), ""
     if files.source == STREAM:
-        image = io.decode_image(sys.stdin.buffer.read(), "stdin")
+        image = io.decode_image(_all_of_stdin(), "stdin")
     elif with_digest:
         image, digest = io.read_with_digest(files.source)
     else:
         image = io.read_image(files.source)
     return Picture(image, digest, 1e3 * (time.perf_counter() - begun))
+
+
+def _all_of_stdin() -> bytes:
+    from ..errors import ImageError
+
+    try:
+        return sys.stdin.buffer.read()
+    except (AttributeError, OSError) as error:  # there is none, or it is a folder
+        raise ImageError("stdin: it cannot be read; pipe a picture into it") from error
 
 
 def is_large(size: tuple[int, int], upscalers: Upscalers) -> bool:
@@ -211,7 +220,7 @@ def _writing(args: argparse.Namespace, result: "np.ndarray", plan: "Plan", stats
     from ..channels import split_alpha
     from ..compare_page import compare_page
     from ..imaging.filters import sharpen
-    from ..imaging.io import Image, encode_image, write_image
+    from ..imaging.io import Image, encode_image, errors_about, write_image
     from ..report import heat_map, legend_strip
 
     begun, finished = time.perf_counter(), result
@@ -232,7 +241,8 @@ def _writing(args: argparse.Namespace, result: "np.ndarray", plan: "Plan", stats
             write_image(args.heatmap, Image(np.vstack([heat_map(result, plan, height=len(result)), strip])))
         if args.compare:
             page = compare_page(image.planes, finished, plan, stats, image.icc_profile, files.target.name)
-            write_bytes(args.compare, page.encode())
+            with errors_about(args.compare):
+                write_bytes(args.compare, page.encode(errors="replace"))  # a name may be no text
         return plan, stats
 
     return write

@@ -75,14 +75,14 @@ def run(args: argparse.Namespace) -> int:
 
     outcomes = Outcomes(args)
     with ExitStack() as at_the_end:
-        if report_to:  # also when it ends before its time
-            at_the_end.callback(outcomes.write_report, report_to)
         for trouble in troubles:
             outcomes.failed(*trouble)
         job = None
         if is_job and files:
             job = at_the_end.enter_context(Job(args, files, how, total, upscalers, outcomes))
             files, how = list(job.sizes), job.how
+        if report_to:  # from now on also when it ends before its time
+            at_the_end.callback(outcomes.write_report, report_to)
 
         def read_it(file: Files) -> Picture:
             return job.read(file) if job else read(file)

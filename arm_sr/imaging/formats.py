@@ -16,7 +16,7 @@ class Format:
     """What a file format can hold, and how Pillow is asked for it."""
 
     name: str
-    max_side: int = 2**31 - 1
+    max_side: int = 1_000_000  # libpng reads no more, nor does OpenCV much more
     max_bytes: int = 2**63  # of the pixels, uncompressed
     alpha: bool = True
     grey: bool = True
@@ -88,7 +88,8 @@ def format_for(where: str, suffix: str, width: int, height: int, sixteen_bit: bo
         raise ImageError(f"{where}: {found.name} has no 16-bit channels; write .png or .tiff instead")
     size = width * height * (3 + alpha) * (1 + sixteen_bit)
     if max(width, height) > found.max_side or size > found.max_bytes:
-        raise ImageError(f"{where}: {width}x{height} is too large for {found.name}; write .png instead")
+        advice = "write .png instead" if max(width, height) <= _PNG.max_side else "ask for fewer pixels"
+        raise ImageError(f"{where}: {width}x{height} is too large for {found.name}; {advice}")
     return found
 
 

@@ -302,12 +302,13 @@ def write_image(path: str | os.PathLike[str], image: Image, encoding: Encoding |
     wide = image.pixels.dtype == np.uint16
     check_writable(path, width, height, sixteen_bit=wide, alpha=image.alpha is not None, suffix=encoding.suffix)
     data = encode_image(image, encoding, name=str(path))
-    with _named(path):
+    with errors_about(path):
         write_bytes(path, data)
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def errors_about(path: Path) -> Iterator[None]:
+    """What goes wrong with writing a file is an ImageError about it."""
     try:
         yield
     except ArmSRError:
@@ -338,7 +339,7 @@ def write_strips(path: str | os.PathLike[str], shape: tuple[int, int, int], dtyp
     wide = np.dtype(dtype) == np.uint16
     check_writable(path, width, height, sixteen_bit=wide, alpha=channels in (2, 4), suffix=suffix)
     exif = sized_exif(exif, width, height) if exif else None
-    with _named(path), replacing(path) as stream:
+    with errors_about(path), replacing(path) as stream:
         writer = WRITERS[FORMATS[suffix.lower()].name](stream, shape, dtype, icc_profile, exif, xmp)
         yield writer
         writer.close()

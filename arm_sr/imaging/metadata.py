@@ -9,6 +9,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 ORIENTATION = ExifTags.Base.Orientation
 _NESTED = frozenset({ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo})
+_INTEROP = ExifTags.IFD.Interop
 _XMP = 700
 # Tags of TIFF that say how the pixels of one file are stored or coloured, which those of another are not.
 _LAYOUT = frozenset({
@@ -30,6 +31,7 @@ def exif_of(image: ImageFile) -> bytes | None:
             del exif[tag]
         if ORIENTATION in exif:
             exif[ORIENTATION] = 1
+        exif.bigtiff = False  # as that of a TIFF over 4 GB may be; an EXIF block never is
         return exif.tobytes() if len(exif) else None
     except Exception:
         return None
@@ -71,9 +73,13 @@ def tiff_directory(exif: bytes | None, xmp: bytes | None) -> ImageFileDirectory_
     if exif is not None:
         loaded = _loaded(exif)
         for tag in loaded:
-            directory[tag] = loaded.get_ifd(tag) if tag in _NESTED else loaded[tag]
-            if tag in _NESTED:
-                directory.tagtype[tag] = 4
+            if tag not in _NESTED:
+                directory[tag] = loaded[tag]
+                continue
+            nested = loaded.get_ifd(tag)
+            if _INTEROP in nested:  # a directory in this one, which would stand elsewhere in the block
+                nested = nested | {_INTEROP: loaded.get_ifd(_INTEROP)}
+            directory[tag], directory.tagtype[tag] = nested, 4
     if xmp is not None:
         directory[_XMP] = xmp
         directory.tagtype[_XMP] = 1

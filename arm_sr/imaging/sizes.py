@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from ..errors import UsageError
 
+MOST = 999_999_999
+"""Pixels of a side, and factor; no format holds as many."""
+
 
 @dataclass(frozen=True)
 class Size:
@@ -23,12 +26,12 @@ class Size:
     """and the other way round."""
 
     def __post_init__(self) -> None:
-        if self.scale is not None and not 1 <= self.scale < math.inf:
-            raise UsageError(f"scale {self.scale:g} must be a number of 1 or more, like 2 or 2.5")
+        if self.scale is not None and not 1 <= self.scale <= MOST:
+            raise UsageError(f"scale {self.scale:g} must be a number from 1 to {MOST:,}, like 2 or 2.5")
         for name in ("short_side", "long_side", "width", "height"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"the {name.replace('_', ' ')} must be 1 pixel or more, not {value}")
+            if value is not None and not 1 <= value <= MOST:
+                raise UsageError(f"the {name.replace('_', ' ')} must be from 1 to {MOST:,} pixels, not {value}")
 
     @classmethod
     def parse(cls, text: str) -> "Size":

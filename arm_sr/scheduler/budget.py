@@ -38,7 +38,7 @@ class Budget:
         text = str(budget).strip()
         if text.lower() == "max":
             return cls("max", math.inf, "max")
-        match = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([a-z%]*)", text, re.IGNORECASE)
+        match = re.fullmatch(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?)\s*([a-z%]*)", text, re.IGNORECASE)
         unit = match and next((u for u in _UNITS if u.lower() == match[2].lower()), None)
         if not match or unit is None:
             raise BudgetError(f"budget '{text}' cannot be read; {_HINT}")

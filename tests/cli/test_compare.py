@@ -79,6 +79,13 @@ def test_wrong_places_are_said_before_the_work(run, photo: np.ndarray) -> None:
     assert {"a.png", "b.png"} == {path.name for path in Path().iterdir()}
 
 
+def test_a_name_that_is_no_text(run, photo: np.ndarray) -> None:
+    """As a picture from an old system may have: the page shows it as well as it can."""
+    PIL.Image.fromarray(photo[:20, :20]).save("a.png")
+    assert (0, "") == run("a.png", "-o", "caf\udce9.png", "--compare", "c.html")
+    assert "caf?.png: before and after" in Path("c.html").read_text()
+
+
 def test_too_large_for_a_page(run, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     """One sentence before anything is computed."""
     PIL.Image.fromarray(photo[:20, :20]).save("a.png")

@@ -123,3 +123,13 @@ def test_the_library_raises(tiny_model: Path, photo: np.ndarray) -> None:
     """What `Planner.plan` raises."""
     with pytest.raises(UsageError, match="exclude each other"):
         Explanation(Upscaler(tiny_model).planner, photo, budget="40%", width="w4")
+
+
+def test_too_little_memory_is_one_sentence(explain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever needs it."""
+
+    def no_memory(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("arm_sr.explain.Explanation", no_memory)
+    assert (1, "", "arm-sr: error: not enough memory; take smaller pictures or fewer threads\n") == explain()

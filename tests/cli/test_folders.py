@@ -228,20 +228,20 @@ class Faults:
         self.fired, self._left = False, at
         opened, replace, fsync, write, low_open = io.open, os.replace, os.fsync, os.write, os.open
 
-        def count(name: object) -> None:
+        def count(name: object = None) -> None:
             if str(name).startswith(str(folder)) or not str(name).startswith("/"):
                 self._left -= 1
                 if not self._left:
                     self.fired = True
                     code = {"open": errno.EROFS, "write": errno.ENOSPC, "fsync": errno.EIO, "rename": errno.EIO}[kind]
-                    raise OSError(code, os.strerror(code), str(name))
+                    raise OSError(code, os.strerror(code), *([] if name is None else [str(name)]))
 
         class Stream:
             def __init__(self, stream: Any) -> None:
                 self._stream = stream
 
             def write(self, data: bytes) -> None:
-                count("a stream")
+                count()
                 self._stream.write(data)
 
             def __getattr__(self, name: str) -> Any:
@@ -261,7 +261,7 @@ class Faults:
 
         def counted(function: Callable[..., Any], named: bool) -> Callable[..., Any]:
             def call(first: object, *more: Any, **options: Any) -> Any:
-                count(first if named else "a descriptor")
+                count(first if named else None)
                 return function(first, *more, **options)
 
             return call
@@ -307,3 +307,44 @@ def test_whatever_call_fails_nothing_is_lost(run: Run, photo: np.ndarray, tmp_pa
             path.unlink()
         Path("out").rmdir()
     assert at > {"open": 8, "write": 4, "fsync": 2, "rename": 2}[kind]
+
+
+@pytest.mark.parametrize("kind", ["open", "write", "fsync", "rename"])
+def test_whatever_call_fails_heat_map_page_and_report_are_old_or_whole(
+    run: Run, photo: np.ndarray, tmp_path: Path, kind: str
+) -> None:
+    """The file that could not be written is named, as it was given, and the report, where it is not that file, tells of
+    it."""
+    PIL.Image.fromarray(photo[:8, :9]).save("in.png")
+    Path("out").mkdir()
+    more = ("--heatmap", "out/h.png", "--compare", "out/c.html", "--json", "out/r.json", "-q")
+    assert 0 == run("in.png", "-o", "out/a.png", *more)[0]
+    whole = files_in("out")
+    for at in range(1, 99):
+        for name in whole:
+            Path("out", name).write_bytes(b"old")
+        with pytest.MonkeyPatch.context() as patch:
+            faults = Faults(patch, tmp_path, kind, at)
+            status, _, err = run("in.png", "-o", "out/a.png", *more)
+        if not faults.fired:
+            break
+        assert 1 == status
+        blamed = next(name for name in ("in.png", *(f"out/{name}" for name in whole)) if f"error: {name}: " in err)
+        found = files_in("out")
+        assert set(whole) == set(found)
+        assert all(found[name] in (whole[name], b"old") for name in ("a.png", "h.png"))
+        assert found["c.html"] == b"old" or found["c.html"].endswith(b"</html>\n")
+        if blamed == "out/r.json":
+            assert b"old" == found["r.json"]
+        else:
+            assert blamed in json.loads(found["r.json"])["error"]
+    assert at > {"open": 5, "write": 4, "fsync": 4, "rename": 4}[kind]
+
+
+def test_a_job_that_cannot_begin_leaves_the_report_of_another(run: Run, tree: Path) -> None:
+    """Two with the same options, one of which is refused."""
+    pytest.importorskip("fcntl")
+    Path("r.jsonl").write_text("of another\n")
+    with Manifest(Path("out")):
+        assert 1 == run(tree, "-o", "out", "--json", "r.jsonl", "-q")[0]
+    assert "of another\n" == Path("r.jsonl").read_text()

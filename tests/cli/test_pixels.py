@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +21,12 @@ from arm_sr import Upscaler
 from arm_sr.cli import main
 from arm_sr.imaging.formats import FORMATS
 
+ROOT = Path(__file__).parents[2]
 Run = Callable[..., tuple[int, bytes, bytes]]
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6" dc:title="caf\xc3\xa9"/></x:xmpmeta>'
 MAKE, ORIENTATION, EXIF_IFD, GPS_IFD, TAKEN, WIDE, HIGH = 271, 274, 0x8769, 0x8825, 0x9003, 0xA002, 0xA003
+INTEROP_IFD = 0xA005
 
 
 @pytest.fixture
@@ -42,16 +46,16 @@ def exif_block() -> bytes:
     """EXIF of a camera that was held upright, with a place."""
     exif = PIL.Image.Exif()
     exif[MAKE], exif[ORIENTATION] = "Maker", 6
-    exif.get_ifd(EXIF_IFD).update({TAKEN: "2024:05:06 07:08:09", WIDE: 30, HIGH: 20})
+    exif.get_ifd(EXIF_IFD).update({TAKEN: "2024:05:06 07:08:09", WIDE: 30, HIGH: 20, INTEROP_IFD: {1: "R98"}})
     exif.get_ifd(GPS_IFD).update({1: "N", 2: (48.0, 12.0, 30.0)})
     return exif.tobytes()
 
 
 def opened(path: str | Path) -> PIL.Image.Image:
     """As Pillow's own command would open it."""
-    with PIL.Image.open(path) as image:
-        image.load()
-        return image
+    image = PIL.Image.open(io.BytesIO(Path(path).read_bytes()))
+    image.load()
+    return image
 
 
 def kind(path: str | Path) -> str | None:
@@ -80,6 +84,7 @@ def test_metadata_are_copied(run: Run, photo: np.ndarray, monkeypatch: Any, suff
         assert exif.get(ORIENTATION, 1) == 1
         own = exif.get_ifd(EXIF_IFD)
         assert ("2024:05:06 07:08:09", *size) == (own[TAKEN], own[WIDE], own[HIGH])
+        assert {1: "R98"} == exif.get_ifd(INTEROP_IFD)
         assert SRGB == image.info["icc_profile"]
         assert XMP.replace(b'="6"', b'="1"') == image.info["xmp"]
     if suffix == ".tif":
@@ -105,6 +110,18 @@ def test_sixteen_bits_keep_their_metadata(run: Run, photo: np.ndarray, suffix: s
     exif = image.getexif()
     assert ("Maker", 1) == (exif[MAKE], exif.get(ORIENTATION, 1))
     assert (True, False) == (b"caf\xc3\xa9" in image.info["xmp"], b'Orientation="6"' in image.info["xmp"])
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_big_tiff_is_read(run: Run, photo: np.ndarray, suffix: str) -> None:
+    """Whose directory counts in 64 bits; its metadata become a usual EXIF block."""
+    piece = photo[:20, 100:130]
+    tifffile.imwrite("a.tif", piece, photometric="rgb", bigtiff=True, extratags=[(MAKE, 2, 6, "Maker", True)])
+    assert 0 == run("a.tif", "-o", f"b{suffix}", "-s", "2")[0]
+    result = opened(f"b{suffix}")
+    assert ((60, 40), "Maker") == (result.size, result.getexif()[MAKE])
+    if suffix not in (".jpg", ".avif"):
+        assert np.array_equal(cv2.resize(piece, (60, 40), interpolation=cv2.INTER_CUBIC), np.asarray(result))
 
 
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".bmp"])
@@ -180,6 +197,20 @@ def test_stdin_and_stdout(run: Run, photo: np.ndarray, monkeypatch: pytest.Monke
         assert (1, b"", True) == (status, out, word in err)
     for argv in (["-", "-"], ["-", "--json", "-"], ["b.webp", "b.webp", "-o", "-"]):
         assert 2 == run(*argv)[0]
+
+
+def test_closed_streams_are_said(photo: np.ndarray, tmp_path: Path) -> None:
+    """As a daemon may have them."""
+    PIL.Image.fromarray(photo[:8, :9]).save(tmp_path / "a.png")
+    command = f"{sys.executable} -m arm_sr upscale --width bicubic"
+    output, source = ("a.png -o - >&-", 2, "stdout is closed"), ("- -o b.png <&-", 1, "stdin: it cannot be read")
+    for more, status, words in (output, source):
+        done = subprocess.run(
+            f"{command} {more}", shell=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (status, 1) == (done.returncode, done.stderr.count("\n"))
+        assert words in done.stderr
 
 
 @pytest.mark.parametrize("how", [("--width", "w16"), ("--width", "bicubic"), ("-s", "2.5", "--width", "w16")], ids=str)

@@ -44,7 +44,14 @@ def test_what_is_no_size_is_refused(text: str) -> None:
         Size.parse(text)
 
 
-@pytest.mark.parametrize("scale", [0.0, 0.99, -2.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("scale", [0.0, 0.99, -2.0, 1e308, float("nan"), float("inf")])
 def test_what_is_no_scale_is_refused(scale: float) -> None:
     with pytest.raises(UsageError, match="scale"):
         Size(scale=scale)
+
+
+@pytest.mark.parametrize("side", [0, -5, 10**400])
+def test_what_is_no_side_is_refused(side: int) -> None:
+    for name in ("short_side", "long_side", "width", "height"):
+        with pytest.raises(UsageError, match=f"the {name.replace('_', ' ')} must be from 1 to"):
+            Size(**{name: side})

@@ -1,6 +1,7 @@
 """Every way to write a budget, and what is no budget."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -136,3 +137,12 @@ def test_deadlines_are_times():
     for wrong in ("80", "0.5", "40%", "2GMAC", "max", "-1ms", "0s", "soon", ""):
         with pytest.raises(BudgetError, match=f"deadline '{wrong}'"):
             parse_deadline(wrong)
+
+
+def test_long_rubbish_is_refused_at_once():
+    """As a request to a server may have it: the time is in proportion to the length."""
+    begun = time.process_time()
+    for text in ("1" * 10_000 + "!", "1" * 10_000 + "." + "1" * 10_000 + "!", "1" + " " * 10_000 + "!"):
+        with pytest.raises(BudgetError):
+            Budget.parse(text)
+    assert time.process_time() - begun < 1

@@ -19,6 +19,7 @@ from arm_sr.errors import ArtefactError
 from arm_sr.evaluation.pairs import Pair
 from arm_sr.imaging.resample import lr_bicubic
 from arm_sr.models import ModelCard
+from arm_sr.stitch import keep_flat_borders
 from arm_sr.supernet.backbones import Supernet, build
 from arm_sr.supernet.export import onnx_bytes, write_checkpoint
 from arm_sr.training.config import Recipe, Stage
@@ -270,7 +271,9 @@ def test_it_is_tabled_and_routed(name, photo, tmp_path):
     table_with_gains(card, backend, pair).save(tmp_path / "lut.json")
 
     upscaler = Upscaler(tmp_path, backend=backend)
-    assert np.array_equal(backend.run("w8", pair.lr[None])[0], upscaler.upscale(pair.lr).image)
+    one_pass = backend.run("w8", pair.lr[None])[0].copy()
+    keep_flat_borders(one_pass, pair.lr, 2)
+    assert np.array_equal(one_pass, upscaler.upscale(pair.lr).image)
     routed = upscaler.upscale(pair.lr, "40%")
     assert 0.2 < routed.plan.cost / routed.plan.cost_largest <= 0.4
     assert len(np.unique(routed.plan.branch_map)) > 1

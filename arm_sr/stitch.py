@@ -178,7 +178,7 @@ def keep_flat_borders(sr: np.ndarray, image: np.ndarray, scale: int, first: int 
         above, left = max(0, top - REACH), max(0, columns.start - REACH)
         around = np.ascontiguousarray(image[above : bottom + REACH, left : columns.stop + REACH])
         red, green, blue = cv2.split(cv2.morphologyEx(around, cv2.MORPH_GRADIENT, kernel))
-        flat = (red | green | blue) == 0
+        flat = cv2.bitwise_or(cv2.bitwise_or(red, green), blue) == 0
         flat = flat[top - above :, columns.start - left :][: bottom - top, : columns.stop - columns.start]
         if flat.any():
             where, colours = (part.repeat(scale, 0).repeat(scale, 1) for part in (flat, image[top:bottom, columns]))

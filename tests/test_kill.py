@@ -44,6 +44,7 @@ def test_an_ended_run_leaves_finished_files_only(tmp_path: Path, number: signal.
     for name in range(40):
         PIL.Image.fromarray(skimage.data.astronaut()[name : 100 + name]).save(tmp_path / "in" / f"{name:02}.png")
     argv = [sys.executable, "-m", "arm_sr", "upscale", "in", "-o", "out", "-q"]
+    argv = ["env", "--default-signal=INT", *argv]  # which is ignored in the background
     run = subprocess.Popen(argv, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     while run.poll() is None and len(list((tmp_path / "out").glob("*.png"))) < 3:
         time.sleep(0.01)

@@ -860,14 +860,14 @@ class TestResuming:
         def terminate(*_: object) -> None:
             raise KeyboardInterrupt
 
-        before = signal.signal(signal.SIGTERM, terminate)
+        before = signal.signal(number, terminate)
         try:
             with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
                 patch.setattr(owner, name, signalled)
                 train(GROWING, data, validation, tmp_path, state_every=7)
-            assert terminate is signal.getsignal(signal.SIGTERM)
+            assert terminate is signal.getsignal(number)
         finally:
-            signal.signal(signal.SIGTERM, before)
+            signal.signal(number, before)
         assert expected == saved_step(tmp_path)
 
         assert_same_run(growing_run, tmp_path, train(GROWING, data, validation, tmp_path))

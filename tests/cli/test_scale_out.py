@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -127,30 +126,6 @@ def test_whoever_is_killed_the_files_are_those_of_a_sequential_run(folder: Path)
     assert (1, "", err) == finish(start(folder, "four", "--ray", "--workers", "2", "--resume"))
     assert (expected, entries) == (found(folder / "four"), noted(folder / "four"))
     assert before == {name: (folder / "four" / name).stat().st_ino for name in before}
-
-
-@needs_ray
-@pytest.mark.slow
-def test_a_cluster_that_runs_is_found_by_its_address(folder: Path) -> None:
-    """The same bytes and manifest as without it; it goes on running."""
-    assert 1 == finish(start(folder, "one"))[0]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    argv = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--port", str(port)]
-    options = ["--num-cpus", "2", "--include-dashboard", "false", "--disable-usage-stats"]
-    with subprocess.Popen([*argv, *options], stdout=subprocess.PIPE, text=True) as cluster:
-        try:
-            assert cluster.stdout
-            while "Ray runtime started" not in (line := cluster.stdout.readline()):
-                assert line, cluster.wait()
-            assert 1 == finish(start(folder, "two", "--ray", f"127.0.0.1:{port}"))[0]
-            assert cluster.poll() is None
-        finally:
-            cluster.terminate()
-            cluster.communicate(timeout=60)
-    assert 13 == len(found(folder / "one"))
-    assert (found(folder / "one"), noted(folder / "one")) == (found(folder / "two"), noted(folder / "two"))
 
 
 @needs_ray

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import ActionChains, Chrome, ChromeOptions, ChromeService, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -71,7 +72,8 @@ def text_of(page: Chrome, name: str) -> str:
 
 
 def wait_for(page: Chrome, what: Callable[[], object]) -> None:
-    WebDriverWait(page, 60, poll_frequency=0.05).until(lambda _: what())
+    stale = [StaleElementReferenceException]  # the page was about to change
+    WebDriverWait(page, 60, poll_frequency=0.05, ignored_exceptions=stale).until(lambda _: what())
 
 
 def facts(page: Chrome) -> dict[str, str]:

@@ -133,7 +133,11 @@ def _whole() -> Iterator[None]:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
     for first in came[:1]:
-        signal.raise_signal(first)
+        handler = signal.getsignal(first)
+        if callable(handler):
+            handler(first, None)
+        elif handler is signal.SIG_DFL:
+            signal.raise_signal(first)
 
 
 def _kept(average: Supernet, recipe: Recipe, out: Path) -> Supernet:

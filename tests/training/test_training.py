@@ -854,7 +854,7 @@ class TestResuming:
             result = original(*args, **kwargs)
             calls.append(name)
             if len(calls) == call:
-                signal.raise_signal(number)
+                signal.getsignal(number)(number, None)  # as if it came
             return result
 
         def terminate(*_: object) -> None:

@@ -26,7 +26,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     place = Path(os.path.realpath(path))
     temporary = place.with_name(f".{place.name[:40]}.{secrets.token_hex(4)}.tmp")
     try:
-        with _whole_or_not(place, temporary) if not _is_device(place) else place.open("wb") as stream:
+        with place.open("wb") if _is_device(place) else _whole_or_not(place, temporary) as stream:
             yield stream
     except OSError as error:
         if error.errno is not None and error.filename in (None, temporary, str(temporary)):  # nobody asked for that one

@@ -18,7 +18,7 @@ CONTEXT = 4
 REACH = 2
 """LR pixels around one that its interpolation depends on."""
 OUTSIDE = 8
-"""LR pixels from the picture's border within which sub-nets see what is outside, which they take for black."""
+"""LR pixels from the picture's border up to which it shows that sub-nets take what is outside for black."""
 
 
 def interpolate(image: np.ndarray, scale: int) -> np.ndarray:
@@ -154,9 +154,9 @@ def paste(sr: np.ndarray, result: np.ndarray, core: np.ndarray, around: np.ndarr
 def keep_flat_borders(sr: np.ndarray, image: np.ndarray, scale: int, first: int = 0) -> None:
     """Give flat colours back, in place, where the picture ends.
 
-    Sub-nets are trained with black around pictures, and see it `OUTSIDE` pixels away: there a flat colour is off by as
-    much as 13 levels with plain-x4, 123 with fsrcnn-x4. Where all that interpolation looks at is one colour, `sr` gets
-    it.
+    Sub-nets are trained with black around pictures, which shows up to `OUTSIDE` pixels from the border: a flat colour
+    is off by as much as 13 levels with plain-x4, 123 with fsrcnn-x4. Where all that interpolation looks at is one
+    colour, `sr` gets it.
 
     Args:
         sr: rows of the upscaled picture, uint8 RGB (scale * rows, scale * W, 3).

@@ -190,15 +190,16 @@ class Compilation:
         profile = read_profile(folder / chip.profile, folder / f"{target.net}.bmodel.json")
         return Compiled(target, folder / f"{target.net}.bmodel", profile)
 
-    def _ranges(self, target: Target, folder: Path, table: Path) -> list[object]:
+    def _ranges(self, target: Target, folder: Path, table: Path) -> list[str]:
         """Options of `model_deploy` for the ranges of an INT8 net."""
-        text = table.read_text(encoding="utf-8")
+        text, options = table.read_text(encoding="utf-8"), ["--calibration_table", "table"]
         if target.variant == "uint8":
             # Levels are what they are: a step of 1.
             lines = ["lr 255.0 0.0 255.0" if line.startswith("lr ") else line for line in text.splitlines()]
             text = "\n".join(lines) + "\n"
+            options += ["--quant_input", "--quant_output"]
         (folder / "table").write_text(text, encoding="utf-8")
-        return ["--calibration_table", "table", *(["--quant_input", "--quant_output"] * (target.variant == "uint8"))]
+        return options
 
     def _step(self, branch: str, tile: tuple[int, int]) -> Path:
         return self._folder / f"{branch}_{tile[0]}x{tile[1]}"

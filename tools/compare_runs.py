@@ -4,7 +4,7 @@
     tools/compare_runs.py runs/sampling-*
 
 A row a run: steps, how much was computed in MACs for training (forward passes over LR pixels, with the sub-nets as
-they were drawn), and PSNR over all RGB pixels of every sub-net on the validation pictures.
+they were drawn), and of every sub-net PSNR on the validation pictures: over all RGB pixels, or the mean on Y or on RGB.
 """
 
 import argparse
@@ -40,6 +40,7 @@ def computed(recipe: Recipe, steps: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", help="folders of runs")
+    parser.add_argument("--psnr", default="rgb_all", choices=["rgb_all", "rgb", "y"], help="default: rgb_all")
     args = parser.parse_args()
     rows = []
     for run in args.runs:
@@ -49,7 +50,7 @@ def main() -> None:
             last = [line for line in lines if "validation" in line][-1]
         except (OSError, ValueError, IndexError) as error:
             raise ArtefactError(f"{run / 'log.jsonl'}: has no validation line ({error})") from error
-        rows.append((recipe, last["step"], {k: v["psnr_rgb_all"] for k, v in last["validation"].items()}))
+        rows.append((recipe, last["step"], {k: v[f"psnr_{args.psnr}"] for k, v in last["validation"].items()}))
     names = list(dict.fromkeys(name for *_, psnr in rows for name in psnr))
     print(f"| run | steps | TMAC | {' | '.join(names)} |")
     print("|---" * (3 + len(names)) + "|")

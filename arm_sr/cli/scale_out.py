@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import pickle
+import secrets
 import socket
 import sys
 import threading
@@ -198,15 +199,23 @@ def _cluster(address: str) -> Generator[None, None, None]:
 
     from ..backends.threads import allowed_threads
 
-    own: dict[str, Any] = {"num_cpus": allowed_threads(), "include_dashboard": False} if address == LOCAL else {}
+    own: dict[str, Any] = {}
+    if address == LOCAL:
+        own = {"num_cpus": allowed_threads(), "include_dashboard": False}
+        # Without one Ray leaves a token in the home folder, and every cluster started later on this machine wants it.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     host, _, port = address.rpartition("/")[2].rpartition(":")
     try:
         if port.isdecimal():  # Ray tries for ever
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         with _no_stderr():  # on which Ray says that its log level was set
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
-    except (OSError, OverflowError, RuntimeError, ValueError) as error:
-        raise BackendError(f"--ray {address}: no Ray cluster there ({_reason(error)})") from error
+    except (OSError, OverflowError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        reason = f"no Ray cluster there ({_reason(error)})"
+        if "AuthenticationError" in repr(error) + reason:  # some are the cause of another error
+            hint = "RAY_AUTH_MODE=token, and the token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
+            reason = f"the cluster and this machine need the same token ({hint})"
+        raise BackendError(f"--ray {address}: {reason}") from error
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False

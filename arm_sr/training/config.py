@@ -30,8 +30,8 @@ class Stage:
     sampling: Sampling = field(default_factory=Sampling)
     """Which sub-nets a step trains."""
     loss: str = "l1"
-    """`l1`; `mse`, which is what PSNR over all pixels measures; `log_mse` and, where PSNRs are near 36 dB,
-    `log_mse_36`, for the mean of PSNRs."""
+    """`l1`; `charbonnier`, nearly the same; `mse`, which is what PSNR over all pixels measures; `log_mse` and, where
+    PSNRs are near 36 dB, `log_mse_36`, for the mean of PSNRs."""
     depth: int | None = None
     """Body layers that are used at most; those that a later stage adds start as the identity."""
     revive: float = 0.0

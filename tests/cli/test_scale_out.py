@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -126,6 +127,51 @@ def test_whoever_is_killed_the_files_are_those_of_a_sequential_run(folder: Path)
     assert (1, "", err) == finish(start(folder, "four", "--ray", "--workers", "2", "--resume"))
     assert (expected, entries) == (found(folder / "four"), noted(folder / "four"))
     assert before == {name: (folder / "four" / name).stat().st_ino for name in before}
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_cluster_of_this_machine_alone_leaves_no_token(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one in the home folder, clusters that are started later would want it."""
+    (folder / "home").mkdir()
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    assert 1 == finish(start(folder, "out", "--ray"))[0]
+    assert not (folder / "home/.ray").exists()
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.parametrize("token", ["", "5e" * 32], ids=["open", "token"])
+def test_a_cluster_that_runs_is_found_by_its_address(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    """The same bytes and manifest as without it; it goes on running. A wrong token is a sentence."""
+    monkeypatch.setenv("HOME", str(folder))  # where the token of another cluster may be
+    monkeypatch.setenv("RAY_AUTH_MODE", "token" if token else "disabled")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+    assert 1 == finish(start(folder, "one"))[0]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    argv = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--port", str(port)]
+    options = ["--num-cpus", "2", "--include-dashboard", "false", "--disable-usage-stats"]
+    with subprocess.Popen([*argv, *options], stdout=subprocess.PIPE, text=True, start_new_session=True) as cluster:
+        try:
+            assert cluster.stdout
+            while "Ray runtime started" not in (line := cluster.stdout.readline()):
+                assert line, cluster.wait()
+            assert 1 == finish(start(folder, "two", "--ray", f"127.0.0.1:{port}"))[0]
+            if token:
+                for mode, wrong in (("token", "00" * 32), ("token", ""), ("disabled", "")):
+                    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+                    monkeypatch.setenv("RAY_AUTH_TOKEN", wrong)
+                    ended, _, err = finish(start(folder, "three", "--ray", f"127.0.0.1:{port}"))
+                    assert ended == 1 and "need the same token (RAY_AUTH_MODE=token" in err and "Traceback" not in err
+            assert cluster.poll() is None
+        finally:
+            os.killpg(cluster.pid, signal.SIGKILL)  # to SIGTERM it takes half a minute
+    assert 13 == len(found(folder / "one"))
+    assert (found(folder / "one"), noted(folder / "one")) == (found(folder / "two"), noted(folder / "two"))
 
 
 @needs_ray

@@ -25,3 +25,14 @@ def test_log_mse_has_a_gradient_where_crops_are_perfect() -> None:
     LOSSES["log_mse"](sr, hr).backward()
     assert sr.grad is not None and torch.isfinite(sr.grad).all()
     assert (sr.grad[0] == 0).all() and (sr.grad[1] > 0).all()
+
+
+def test_charbonnier_is_the_absolute_error_with_a_gradient_that_fades_to_zero() -> None:
+    """Equal to L1 for errors that can be seen; smooth where there is none."""
+    hr = torch.rand(1, 3, 8, 8)
+    assert float(LOSSES["charbonnier"](hr + 0.1, hr)) == pytest.approx(0.1, rel=1e-3)
+    sr = (hr + torch.tensor([0.0, 1e-4, 0.1]).view(1, 3, 1, 1)).requires_grad_()
+    LOSSES["charbonnier"](sr, hr).backward()
+    assert sr.grad is not None
+    none, little, full = (192 * sr.grad[0, channel].mean().item() for channel in range(3))
+    assert none == 0 and little == pytest.approx(0.1, rel=0.01) and full == pytest.approx(1, rel=0.01)

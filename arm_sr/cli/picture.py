@@ -139,15 +139,14 @@ def _check(args: argparse.Namespace, files: Files, image: "Image", to: tuple[int
     from ..report import legend_height
 
     (height, width), target = to, files.target
-    depth = {"sixteen_bit": image.pixels.dtype.itemsize == 2, "alpha": image.alpha is not None}
     if args.heatmap:
         tall = height + legend_height(branches, width)
-        check_writable(args.heatmap, width, tall, sixteen_bit=False, alpha=False)
+        check_writable(args.heatmap, width, tall)
     if args.compare and width * height > MAX_PIXELS:
         reason = f"{width}x{height} pixels are too many for the page of --compare; leave it out"
         raise ImageError(f"{files.source}: {reason}")
     if target == STREAM:
-        format_for("stdout", files.encoding.suffix, width, height, **depth)
+        format_for("stdout", files.encoding.suffix, width, height, **image.needs)
         return
     if args.output is None and os.path.lexists(target):
         raise ImageError(f"{target}: exists already; remove it or name the output with -o")
@@ -157,7 +156,7 @@ def _check(args: argparse.Namespace, files: Files, image: "Image", to: tuple[int
         except OSError as error:
             reason = f"its folder cannot be made ({error.strerror or error}); choose another place"
             raise ImageError(f"{target}: {reason}") from error
-    check_writable(target, width, height, **depth, suffix=files.encoding.suffix)
+    check_writable(target, width, height, **image.needs, suffix=files.encoding.suffix)
 
 
 def _take_strips(args: argparse.Namespace, files: Files) -> bool:

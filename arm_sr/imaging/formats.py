@@ -22,6 +22,7 @@ class Format:
     grey: bool = True
     sixteen_bit: bool = False
     metadata: bool = True  # ICC profile, EXIF and XMP
+    max_metadata: int = 2**31  # bytes of EXIF, and of XMP with the 29 that stand before it
     options: dict[str, Any] = field(default_factory=dict)
     lossy: dict[str, Any] = field(default_factory=dict)  # instead, where a quality is asked for
     takes_quality: bool = False
@@ -31,7 +32,8 @@ class Format:
 _OFFSETS_END = 2**32 - 2**20  # TIFF and BMP count bytes in 32 bits; the rest is for their headers
 _FINE = {"quality": 95, "subsampling": "4:4:4"}
 _PNG = Format("PNG", sixteen_bit=True, options={"compress_level": LEVEL, "compress_type": STRATEGY})
-_JPEG = Format("JPEG", 65500, alpha=False, options=_FINE, lossy=_FINE, takes_quality=True, takes_subsampling=True)
+_JPEG = Format("JPEG", 65500, alpha=False, max_metadata=65533, options=_FINE, lossy=_FINE, takes_quality=True,
+               takes_subsampling=True)  # fmt: skip
 _WEBP = Format("WebP", 16383, grey=False, options={"lossless": True, "exact": True}, lossy={"exact": True},
                takes_quality=True)  # fmt: skip
 _TIFF = Format("TIFF", max_bytes=_OFFSETS_END, sixteen_bit=True, options={"compression": "tiff_lzw"})
@@ -77,8 +79,12 @@ class Encoding:
         return options
 
 
-def format_for(where: str, suffix: str, width: int, height: int, sixteen_bit: bool, alpha: bool) -> Format:
-    """The format of a suffix; raises ImageError, about `where`, when it is unknown or cannot hold such a picture."""
+def format_for(where: str, suffix: str, width: int, height: int, *, sixteen_bit: bool = False, alpha: bool = False,
+               metadata: int = 0) -> Format:  # fmt: skip
+    """The format of a suffix; raises ImageError, about `where`, when it is unknown or cannot hold such a picture.
+
+    `Image.needs` has what is asked of a format beside the size.
+    """
     found = FORMATS.get(suffix.lower())
     if found is None:
         raise ImageError(f"{where}: cannot write {suffix or 'a name without suffix'}; use {', '.join(FORMATS)}")
@@ -90,18 +96,22 @@ def format_for(where: str, suffix: str, width: int, height: int, sixteen_bit: bo
     if max(width, height) > found.max_side or size > found.max_bytes:
         advice = "write .png instead" if max(width, height) <= _PNG.max_side else "ask for fewer pixels"
         raise ImageError(f"{where}: {width}x{height} is too large for {found.name}; {advice}")
+    if metadata > found.max_metadata:
+        reason = f"its EXIF or XMP of {metadata:,} bytes is too large for {found.name}"
+        raise ImageError(f"{where}: {reason}; write .png instead")
     return found
 
 
-def check_writable(path: str | os.PathLike[str], width: int, height: int, *, sixteen_bit: bool, alpha: bool,
-                   suffix: str | None = None) -> None:  # fmt: skip
+def check_writable(
+    path: str | os.PathLike[str], width: int, height: int, *, suffix: str | None = None, **needs: Any
+) -> None:
     """Raise ImageError, before anything is computed, when such a picture cannot be written to `path`.
 
-    The format (that of `suffix`, default: of the path) does not exist or cannot hold it, `path` is a folder, or its
-    folder is missing or read-only.
+    The format (that of `suffix`, default: of the path) does not exist or cannot hold it (see `format_for`), `path` is a
+    folder, or its folder is missing or read-only.
     """
     path = Path(path)
-    format_for(str(path), path.suffix if suffix is None else suffix, width, height, sixteen_bit, alpha)
+    format_for(str(path), path.suffix if suffix is None else suffix, width, height, **needs)
     if "\0" in str(path):
         raise ImageError(f"{path}: cannot be written, because its name has a null byte; choose another name")
     if os.path.isdir(path):  # unlike Path.is_dir, takes any name

@@ -91,6 +91,14 @@ class Image:
         """The pixels with alpha as their last channel, where there is one."""
         return self.pixels if self.alpha is None else np.dstack([self.pixels, self.alpha])
 
+    @property
+    def needs(self) -> dict[str, Any]:
+        """What a file format must have room for, as `format_for` takes it."""
+        metadata = max(len(self.exif or b""), 29 + len(self.xmp) if self.xmp else 0)
+        return {
+            "sixteen_bit": self.pixels.dtype == np.uint16, "alpha": self.alpha is not None, "metadata": metadata,
+        }  # fmt: skip
+
     def rgb8(self) -> Array:
         """See `rgb8`."""
         return rgb8(self.pixels)
@@ -299,8 +307,7 @@ def write_image(path: str | os.PathLike[str], image: Image, encoding: Encoding |
     path = Path(path)
     encoding = encoding or Encoding(path.suffix)
     height, width = image.pixels.shape[:2]
-    wide = image.pixels.dtype == np.uint16
-    check_writable(path, width, height, sixteen_bit=wide, alpha=image.alpha is not None, suffix=encoding.suffix)
+    check_writable(path, width, height, **image.needs, suffix=encoding.suffix)
     data = encode_image(image, encoding, name=str(path))
     with errors_about(path):
         write_bytes(path, data)
@@ -354,7 +361,7 @@ def encode_image(image: Image, encoding: Encoding, *, name: str = "picture") -> 
     """
     height, width = image.pixels.shape[:2]
     wide = image.pixels.dtype == np.uint16
-    found = format_for(name, encoding.suffix, width, height, wide, image.alpha is not None)
+    found = format_for(name, encoding.suffix, width, height, **image.needs)
     planes = image.planes
     try:
         buffer = io.BytesIO()

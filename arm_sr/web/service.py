@@ -175,8 +175,7 @@ class UpscaleRequest(_Request):
         begun = time.perf_counter()
         image, hr = self._read(body)
         height, width = (side * self.upscaler.scale for side in image.pixels.shape[:2])
-        depth = {"sixteen_bit": image.pixels.dtype == np.uint16, "alpha": image.alpha is not None}
-        format_for(NAME, self.suffix, width, height, **depth)
+        format_for(NAME, self.suffix, width, height, **image.needs)
         read_ms = 1e3 * (time.perf_counter() - begun)
         if "deadline" in self.how:
             self.upscaler.load()

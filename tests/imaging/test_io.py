@@ -18,7 +18,7 @@ from PIL import ImageCms, ImageOps
 
 from arm_sr.errors import ImageError
 from arm_sr.imaging import io as picture_io
-from arm_sr.imaging.formats import IMAGE_SUFFIXES, Encoding, check_writable
+from arm_sr.imaging.formats import IMAGE_SUFFIXES, Encoding, check_writable, format_for
 from arm_sr.imaging.io import Image, encode_image, read_image, write_image
 
 PHOTO = skimage.data.astronaut()[:70, 160:251]
@@ -651,7 +651,7 @@ def test_what_cannot_be_written(tmp_path, name, size, sixteen_bit, alpha, match)
 def test_what_can_be_written(tmp_path, suffix):
     """Every suffix, in capitals too, takes a picture at the limits of its format; nothing is created."""
     side = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}.get(suffix, 20000)
-    check_writable(tmp_path / f"a{suffix.upper()}", side, 10, sixteen_bit=False, alpha=False)
+    check_writable(tmp_path / f"a{suffix.upper()}", side, 10)
     assert [] == list(tmp_path.iterdir())
 
 
@@ -663,11 +663,36 @@ def test_limits_are_those_of_the_encoders(suffix, side):
         encode_image(Image(np.zeros((1, side + 1), np.uint8)), Encoding(suffix))
 
 
+@pytest.mark.parametrize(("kind", "most"), [("exif", 65532), ("xmp", 65504)])
+def test_limits_of_metadata_are_those_of_the_encoder(kind, most):
+    """JPEG has one block of 64 KB for each; the others have room for more."""
+
+    def picture(size):
+        block = bytes(size) if kind == "xmp" else exif_of_size(size + size % 2)
+        return Image(np.zeros((9, 9, 3), np.uint8), **{kind: block})
+
+    data = encode_image(picture(most), Encoding(".jpg"))
+    assert most == len(PIL.Image.open(io.BytesIO(data)).info[kind])
+    with pytest.raises(ImageError, match=r"its EXIF or XMP of 65,534 bytes is too large for JPEG; write \.png"):
+        format_for("a.jpg", ".jpg", 9, 9, **picture(most + 1).needs)
+    for suffix in IMAGE_SUFFIXES - {".jpg", ".jpeg"}:
+        assert encode_image(picture(most + 1), Encoding(suffix))
+
+
+def exif_of_size(size):
+    """An EXIF block of `size` bytes, an even number."""
+    exif = PIL.Image.Exif()
+    exif[0x010E] = "x" * 9  # the description of the picture
+    exif[0x010E] = "x" * (9 + size - len(exif.tobytes()))
+    assert size == len(exif.tobytes())
+    return exif.tobytes()
+
+
 def test_unwritable_folder(tmp_path, monkeypatch):
     """Simulated, since root may write anywhere."""
     monkeypatch.setattr(os, "access", lambda *_arguments: False)
     with pytest.raises(ImageError, match="no permission to write in"):
-        check_writable(tmp_path / "a.png", 9, 9, sixteen_bit=False, alpha=False)
+        check_writable(tmp_path / "a.png", 9, 9)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")

@@ -42,7 +42,8 @@ def find_files(args: argparse.Namespace, tag: str) -> tuple[list[Files], list[tu
     """Every picture with its output, in the order of the inputs and of the names in folders, and the folders that could
     not be read or hold no picture, with a sentence of why.
 
-    A picture of a folder keeps its name and place in the output folder; of a file, `tag` is added to the name.
+    A picture of a folder keeps its name and place in the output folder; of a file, `tag` is added to the name. A new
+    output whose name has no suffix is a folder.
     Raises UsageError: two outputs are the same, or one would replace an input.
     """
     from ..imaging.formats import IMAGE_SUFFIXES
@@ -66,7 +67,7 @@ def find_files(args: argparse.Namespace, tag: str) -> tuple[list[Files], list[tu
         raise UsageError("-o - is stdout, which takes one picture")
 
     def target_of(source: Path) -> Path:
-        if args.output is not None and not several and not os.path.isdir(args.output):
+        if args.output is not None and not several and _names_file(args):
             return args.output
         if source == STREAM:
             return STREAM if args.output is None else args.output / f"stdin_{tag}.{args.format or 'png'}"
@@ -91,6 +92,13 @@ def find_files(args: argparse.Namespace, tag: str) -> tuple[list[Files], list[tu
         files += sorted(found, key=lambda file: Path(file.name).parts)
     _check(args, files)
     return files, troubles
+
+
+def _names_file(args: argparse.Namespace) -> bool:
+    """Whether `-o` is the file of one picture: a new name without suffix, where no format is asked for, is a folder."""
+    if os.path.isdir(args.output):
+        return False
+    return bool(args.output == STREAM or args.output.suffix or args.format or os.path.lexists(args.output))
 
 
 def _encoding(args: argparse.Namespace, target: Path) -> "Encoding":

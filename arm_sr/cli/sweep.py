@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LUT",
         help="add the same budgets as ARM decides them: its table (lut/NAME.arm.json) and the psnr objective",
     )
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each setting, of which the median time counts")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each, the median time counts (default 3)")
     add_talk(parser)
 
 

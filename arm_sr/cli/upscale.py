@@ -1,7 +1,8 @@
 """Upscale pictures within a compute budget.
 
 Without -o the result is NAME_x4.EXT beside the input and must not exist yet; files named by -o, --heatmap
-and --json are replaced in one step. A folder is mirrored: its pictures keep their names in the folder of -o.
+and --json, and those in the folder of -o, are replaced in one step. In that folder a file becomes NAME_x4.EXT;
+the pictures of a folder keep their names and places.
 Exit status: 0, 1 when some pictures failed, 2 for wrong usage.
 """
 
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `arm-sr upscale`."""
     add = parser.add_argument
     add("inputs", nargs="+", type=Path, metavar="INPUT", help="picture files, folders of them, or - for stdin")
-    add("-o", "--output", type=Path, metavar="OUT", help="file (- is stdout) for one input, folder for more")
+    add("-o", "--output", type=Path, metavar="OUT", help="file (- is stdout) or folder; folder for several inputs")
     add_size(parser)
     add_encoding(parser)
     add_model(parser, default=None)

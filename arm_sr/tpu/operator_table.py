@@ -107,7 +107,7 @@ def markdown(table: Table) -> str:
     for aspect, results in table.operators.items():
         cells = [_cell(results.get(" ".join(target))) for target in targets]
         lines.append(f"| {aspect} | {' | '.join(cells)} |")
-    lines += ["", "What the compiler says, or else is wrong:", ""]
+    lines += ["", "Messages of the compiler where it refuses, and what else is wrong:", ""]
     for aspect, results in table.operators.items():
         said = dict.fromkeys(each.said for each in results.values() if each.said)
         lines += [f"- {aspect}: {'; '.join(f'`{words}`' for words in said)}"] if said else []

@@ -62,6 +62,19 @@ def test_default_output_lies_beside_the_input_and_is_never_replaced(run, small: 
     assert before != Path("d/a_x4.png").read_bytes()
 
 
+@pytest.mark.parametrize("exists", [True, False])
+def test_an_output_without_suffix_is_a_folder(run, small: np.ndarray, exists: bool) -> None:
+    """For one picture too, as a pattern of the shell may find no more; not where a format is asked for."""
+    save(small, "a.png")
+    if exists:
+        Path("large").mkdir()
+    assert 0 == run("upscale", "a.png", "-o", "large/", "--width", "bicubic", "-q")[0]
+    assert ["a_x4.png"] == [path.name for path in Path("large").iterdir()]
+    assert 0 == run("upscale", "a.png", "-o", "file", "--format", "jpg", "--width", "bicubic", "-q")[0]
+    assert b"\xff\xd8" == Path("file").read_bytes()[:2]
+    assert 2 == run("upscale", "a.png", "a.png", "-o", "file", "--width", "bicubic", "-q")[0]
+
+
 def test_a_report_that_cannot_be_written_is_said_before_the_work(run, small: np.ndarray) -> None:
     """By the name that was given."""
     save(small, "a.png")

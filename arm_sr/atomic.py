@@ -3,8 +3,9 @@
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,11 +20,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A stream whose contents become the file `path` at the end, so that no reader, and no kill, ever sees half of it.
 
-    A link keeps pointing where it does; a device such as /dev/stdout is written to as it is. Raises OSError, which
-    names `path`; after an error the old file is there. The contents are on the disk before the file has its name, so
-    that it is whole even after a power cut.
+    A link keeps pointing where it does, and a file that was there keeps its permissions; a device such as /dev/stdout
+    is written to as it is. Raises OSError, which names `path`; after an error the old file is there. The contents are
+    on the disk before the file has its name, so that it is whole even after a power cut.
     """
-    place = Path(os.path.realpath(path))
+    place = _place(path)
     temporary = place.with_name(f".{place.name[:40]}.{secrets.token_hex(4)}.tmp")
     try:
         with place.open("wb") if _is_device(place) else _whole_or_not(place, temporary) as stream:
@@ -42,6 +43,8 @@ def _whole_or_not(path: Path, temporary: Path) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
+        with suppress(FileNotFoundError):
+            shutil.copymode(path, temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)  # an interrupt may come when it has its name
@@ -65,10 +68,15 @@ def remove_leftovers(paths: Iterable[Path]) -> None:
 
 def writable(path: Path) -> bool:
     """Whether `replacing` can begin to write `path`, told before there is anything to write."""
-    path = Path(os.path.realpath(path))
+    path = _place(path)
     if _is_device(path):
         return os.access(path, os.W_OK)
     return not path.is_dir() and os.access(path.parent, os.W_OK | os.X_OK)
+
+
+def _place(path: Path) -> Path:
+    """What a link points to; a pipe, to which /dev/stdout may be one, has no name of its own."""
+    return path if _is_device(path) else Path(os.path.realpath(path))
 
 
 def _is_device(path: Path) -> bool:

@@ -217,7 +217,7 @@ class Bmodels:
             raise ArtefactError(f"{path}: no such file, so {folder} holds no compiled sub-nets") from error
         except KeyError as error:
             raise ArtefactError(f"{path}: field {error} is missing") from error
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ArtefactError(f"{path}: not a list of compiled sub-nets ({error})") from error
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .channels import split_alpha
+from .channels import split_alpha, without_hidden_colours
 from .imaging.formats import Encoding
 from .imaging.io import Image, encode_image, rgb8
 from .report import branch_colours, legend
@@ -33,7 +33,7 @@ def compare_page(lr: np.ndarray, sr: np.ndarray, plan: Plan, report: dict[str, A
         title: what the page calls the picture.
     """
     height, width = sr.shape[:2]
-    before = cv2.resize(lr, (width, height), interpolation=cv2.INTER_CUBIC)
+    before = cv2.resize(without_hidden_colours(lr), (width, height), interpolation=cv2.INTER_CUBIC)
     # A pixel for every LR pixel: patches at the right and lower border may be cut.
     rows = np.arange(plan.grid.height) // plan.grid.patch
     cols = np.arange(plan.grid.width) // plan.grid.patch

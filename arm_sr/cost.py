@@ -81,7 +81,7 @@ class CostTable:
             raise ArtefactError(f"{path}: {error.strerror or error}") from error
         except KeyError as error:
             raise ArtefactError(f"{path}: field {error} is missing") from error
-        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ArtefactError(f"{path}: not a cost table of model '{card.name}' ({error})") from error
 
 

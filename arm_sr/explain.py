@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .edges import patch_scores
+from .errors import ArtefactError
 from .planner import Planner
 from .scheduler import Budget, Plan
 from .scheduler.policy import parse_eta
@@ -59,6 +60,9 @@ class Explanation:
 
     def __init__(self, planner: Planner, rgb: np.ndarray, budget: str | None = None, eta: str | None = None,
                  width: str | None = None, objective: str | None = None) -> None:  # fmt: skip
+        if not planner.has_table:
+            reason = "has no table, which is what is explained; build it with tools/build_lut.py"
+            raise ArtefactError(f"model '{planner.card.name}' {reason}")
         self.plan: Plan = planner.plan(rgb, budget, eta, width, objective)
         """What was decided."""
         table = planner.table

@@ -97,7 +97,7 @@ class EdgeTable:
             raise ArtefactError(f"{path}: {error.strerror or error}; build one with tools/build_lut.py") from error
         except KeyError as error:
             raise ArtefactError(f"{path}: field {error} is missing") from error
-        except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ArtefactError(f"{path}: not an edge-to-PSNR table ({error})") from error
 
     @classmethod

@@ -157,7 +157,7 @@ class ModelCard:
             raise ArtefactError(f"{path}: no such file, so {folder} is not a model directory") from error
         except KeyError as error:
             raise ArtefactError(f"{path}: field {error} is missing") from error
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ArtefactError(f"{path}: not a model card ({error})") from error
 
 

@@ -61,10 +61,15 @@ class Planner:
         self._measured: CostTable | None = None
 
     @property
+    def has_table(self) -> bool:
+        """Whether there is a table, be it damaged."""
+        return self._table is not None or table_path(self.card).exists()
+
+    @property
     def table(self) -> EdgeTable:
         """The edge-to-PSNR table; ArtefactError when the model has none, or one that is damaged or of another model."""
         if self._table is None:
-            if not table_path(self.card).exists():
+            if not self.has_table:
                 raise ArtefactError(
                     f"model '{self.card.name}' has no table, which a budget, deadline or eta needs; build "
                     f"{table_path(self.card)} with tools/build_lut.py, or use max or a width"

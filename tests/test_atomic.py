@@ -21,6 +21,15 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path, umask: int) -> No
     assert 0o666 & ~umask == (tmp_path / "a").stat().st_mode & 0o777
 
 
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path: Path) -> None:
+    """Narrower or wider than those of a new one."""
+    for mode in (0o600, 0o664):
+        (tmp_path / "a").write_bytes(b"0")
+        (tmp_path / "a").chmod(mode)
+        write_bytes(tmp_path / "a", b"1")
+        assert (b"1", mode) == ((tmp_path / "a").read_bytes(), (tmp_path / "a").stat().st_mode & 0o777)
+
+
 def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
     """Not the temporary one."""
     with pytest.raises(OSError) as error:

@@ -1,6 +1,7 @@
 """The command `arm-sr`: one module a subcommand; heavy imports wait until one runs."""
 
 import argparse
+import io
 import logging
 import os
 import signal
@@ -52,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `arm-sr` with `argv` and return its exit status."""
 
     def command() -> int:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
         args = build_parser().parse_args(argv)
         level = logging.WARNING if getattr(args, "quiet", False) else logging.INFO
         logging.basicConfig(level=level, format="arm-sr: %(message)s", stream=sys.stderr, force=True)

@@ -5,15 +5,14 @@ the interpolation. The costs are kept per machine, engine and model; let the mac
 """
 
 import argparse
-from pathlib import Path
 
-from .options import add_engine, add_talk
+from .options import add_engine, add_talk, path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `arm-sr calibrate`."""
     add_engine(parser)
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the cost table here too, for --cost")
+    parser.add_argument("-o", "--output", type=path, metavar="FILE", help="write the cost table here too, for --cost")
     add_talk(parser)
 
 

@@ -1,6 +1,7 @@
 """What a job will take, told before it starts, and the trade-off that has it take no more than it may."""
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,15 +21,15 @@ def spread(sizes: "dict[Files, Size]", upscalers: "Upscalers", total_ms: float,
            watched: Callable[[Sequence[Files], str], Any]) -> tuple[dict[str, Any], dict[Files, float]]:  # fmt: skip
     """The choice with which all pictures are predicted to take at most `total_ms`, and what each is to take by it.
 
-    They are read one by one, and only what each could be had for is kept. Those that cannot be read are left out; they
-    fail when it is their turn.
+    They are read one by one, and only what each could be had for is kept. Those that cannot be read are left out, for
+    they fail when it is their turn, and those that are not enlarged, which go through no sub-net.
     """
     from ..channels import engine_picture, without_hidden_colours
     from ..imaging.io import read_image
     from ..scheduler.total import eta_within
 
     curves = {}
-    for file in watched(list(sizes), "planning"):
+    for file in watched([file for file, size in sizes.items() if upscalers.enlarge(size)], "planning"):
         try:
             planes = read_image(file.source).planes
         except ImageError:
@@ -56,15 +57,17 @@ def describe(args: argparse.Namespace, job: "Job", done: int, upscalers: "Upscal
 def _seconds(args: argparse.Namespace, job: "Job", upscalers: "Upscalers") -> float | None:
     """About how long the pictures will take, files not counted; None when none of those that were tried can be read.
 
-    As crops of some of them take, upscaled as all will be; at most what each may take.
+    As crops of some of them take, upscaled as all will be; at most what each may take. Those that are not enlarged are
+    taken for free.
     """
     from ..imaging.io import read_image
     from ..scheduler import Budget
 
     limit = Budget.parse(args.deadline or args.budget or "max")
-    if limit.kind == "ms":
-        return limit.value / 1e3 * len(job.sizes)
-    sample = list(job.sizes)[:: -(-len(job.sizes) // SAMPLED)]
+    sizes = {file: size for file, size in job.sizes.items() if upscalers.enlarge(size)}
+    if limit.kind == "ms" or not sizes:
+        return limit.value / 1e3 * len(sizes) if sizes else 0.0
+    sample = list(sizes)[:: -(-len(sizes) // SAMPLED)]
     pixels = spent = 0.0
     for file in sample:
         try:
@@ -72,10 +75,13 @@ def _seconds(args: argparse.Namespace, job: "Job", upscalers: "Upscalers") -> fl
         except ImageError:
             continue  # it fails when it is its turn
         top, left = ((side - min(side, CROP)) // 2 for side in image.shape[:2])
-        crop, upscaler = image[top : top + CROP, left : left + CROP], upscalers.of(job.sizes[file])
-        upscaler.upscale(crop, **job.how)  # loads what it needs
+        crop, upscaler = image[top : top + CROP, left : left + CROP], upscalers.of(sizes[file])
+        area, how = crop.shape[0] * crop.shape[1], job.how
+        if limit.kind == "macs":
+            how = how | {"budget": f"{limit.value / 1e9 * area / math.prod(sizes[file]):.9f}GMAC"}
+        upscaler.upscale(crop, **how)  # loads what it needs
         begun = time.perf_counter()
-        upscaler.upscale(crop, **job.how)
+        upscaler.upscale(crop, **how)
         spent += time.perf_counter() - begun
-        pixels += crop.shape[0] * crop.shape[1]
-    return spent / pixels * sum(height * width for height, width in job.sizes.values()) if pixels else None
+        pixels += area
+    return spent / pixels * sum(map(math.prod, sizes.values())) if pixels else None

@@ -10,7 +10,6 @@ import argparse
 import dataclasses
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .options import (
@@ -21,6 +20,7 @@ from .options import (
     choice_of,
     measure_first,
     open_upscaler,
+    path,
     report_file,
 )
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `arm-sr evaluate`."""
-    parser.add_argument("folder", type=Path, metavar="HR_DIR", help="folder of ground-truth pictures")
+    parser.add_argument("folder", type=path, metavar="HR_DIR", help="folder of ground-truth pictures")
     add_model(parser)
     add_choice(parser)
     add_sharpen(parser)

@@ -6,10 +6,9 @@ each costs, and the branch it has with the reason. Nothing is computed.
 """
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .options import add_choice, add_model, choice_of, open_upscaler
+from .options import add_choice, add_model, choice_of, open_upscaler, path
 
 if TYPE_CHECKING:
     from ..explain import Explanation, PatchView
@@ -22,7 +21,7 @@ LETTERS = ".123456789abcdefghijklmnopqrstuvwxyz"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `arm-sr explain`."""
-    parser.add_argument("image", type=Path, metavar="IMAGE", help="picture file")
+    parser.add_argument("image", type=path, metavar="IMAGE", help="picture file")
     parser.add_argument("--region", type=_region, metavar="X,Y,W,H", help="left, top, width, height in LR pixels")
     add_model(parser)
     add_choice(parser)
@@ -30,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the explanation; returns the exit status."""
+    from ..channels import engine_picture, without_hidden_colours
     from ..errors import UsageError
     from ..explain import Explanation
     from ..imaging.io import read_image
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if args.deadline:
         raise UsageError("a deadline has no plan to explain: what is computed depends on the clock; give a budget")
     upscaler = open_upscaler(args)
-    rgb = read_image(args.image).rgb8()
+    rgb = engine_picture(without_hidden_colours(read_image(args.image).planes))
     height, width = rgb.shape[:2]
     if args.region:
         left, top, wide, high = args.region

@@ -50,9 +50,9 @@ def find_files(args: argparse.Namespace, tag: str) -> tuple[list[Files], list[tu
 
     if args.quality is not None and not 1 <= args.quality <= 100:
         raise UsageError(f"--quality must be from 1 to 100, not {args.quality}")
-    if args.inputs.count(STREAM) > 1 or (STREAM in args.inputs and (args.resume or args.budget_total)):
-        raise UsageError("- is stdin, which can be read only once")
     folders = [path for path in args.inputs if os.path.isdir(path)]
+    if args.inputs.count(STREAM) > 1 or (STREAM in args.inputs and (folders or args.resume or args.budget_total)):
+        raise UsageError("- is stdin, which can be read only once; leave out folders, --resume and --budget-total")
     if folders and args.output is None:
         raise UsageError(f"{folders[0]} is a folder; name one for the results with -o")
     if args.recursive and not folders:

@@ -88,7 +88,7 @@ class Job:
     def read(self, file: Files) -> Picture:
         """Read a picture of the job."""
         try:
-            return read(file, with_digest=True)
+            return read(file, with_digest=True)  # never stdin
         except ImageError:
             height, width = self.sizes[file]
             self.bar.update(height * width)  # there is nothing more to do for it

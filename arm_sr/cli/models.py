@@ -6,10 +6,9 @@ and precision, and with --data its quality. Let the machine be idle.
 
 import argparse
 import json
-from pathlib import Path
 
 from ..errors import UsageError
-from .options import report_file
+from .options import path, report_file
 
 REPEATS = 9
 """Timed rounds of --profile."""
@@ -20,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="MODEL", help="names or directories (default: all that come along)")
     parser.add_argument("--profile", action="store_true", help="measure every sub-net and print a table in Markdown")
     add = parser.add_argument_group("with --profile").add_argument
-    add("--data", type=Path, nargs="+", default=[], metavar="HR_DIR", help="folders of ground truth for PSNR and SSIM")
+    add("--data", type=path, nargs="+", default=[], metavar="HR_DIR", help="folders of ground truth for PSNR and SSIM")
     add("--repeats", type=int, metavar="N", help=f"timed rounds (default {REPEATS})")
-    add("--json", type=Path, metavar="FILE", help="write the figures here too")
+    add("--json", type=path, metavar="FILE", help="write the figures here too")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from ..imaging.sizes import Size
 
 
+def path(text: str) -> Path:
+    """A name on the command line; an empty one, as of a variable that is not set, would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("its name is empty")
+    return Path(text)
+
+
 def add_engine(parser: argparse.ArgumentParser, default: str | None = "plain-x4") -> None:
     """`-m`, `--backend`, `--bmodels`, `--precision`."""
     add = parser.add_argument
@@ -19,7 +26,7 @@ def add_engine(parser: argparse.ArgumentParser, default: str | None = "plain-x4"
         + (f" (default {default})" if default else ""))  # fmt: skip
     engines = "onnxruntime, openvino, pytorch, opencv, auto, or sophon:CHIP[:PRECISION] with --bmodels"
     add("--backend", default="auto", metavar="NAME", help=engines)
-    add("--bmodels", type=Path, metavar="DIR", help="sub-nets that were compiled for a TPU")
+    add("--bmodels", type=path, metavar="DIR", help="sub-nets that were compiled for a TPU")
     add("--precision", choices=("fp32", "bf16"), help="of the sub-nets (default: fp32, or what loses at most 0.01 dB)")
 
 
@@ -27,8 +34,8 @@ def add_model(parser: argparse.ArgumentParser, default: str | None = "plain-x4")
     """`-m`, `--backend`, `--bmodels`, `--precision`, `--lut`, `--cost`."""
     add_engine(parser, default)
     add = parser.add_argument
-    add("--lut", type=Path, metavar="FILE", help="edge-to-PSNR table instead of the model's own")
-    add("--cost", type=Path, metavar="FILE", help="cost table of a device, which %% then counts instead of MACs")
+    add("--lut", type=path, metavar="FILE", help="edge-to-PSNR table instead of the model's own")
+    add("--cost", type=path, metavar="FILE", help="cost table of a device, which %% then counts instead of MACs")
 
 
 def add_choice(parser: argparse.ArgumentParser) -> Any:

@@ -44,13 +44,13 @@ class Picture:
         return height, width
 
 
-def read(files: Files, with_digest: bool = False) -> Picture:
-    """Read the picture of `files`."""
+def read(files: Files, stdin: bytes = b"", with_digest: bool = False) -> Picture:
+    """Read the picture of `files`, or that in `stdin`."""
     from ..imaging import io
 
     begun, digest = time.perf_counter(), ""
     if files.source == STREAM:
-        image = io.decode_image(_all_of_stdin(), "stdin")
+        image = io.decode_image(stdin, "stdin")
     elif with_digest:
         image, digest = io.read_with_digest(files.source)
     else:
@@ -58,7 +58,8 @@ def read(files: Files, with_digest: bool = False) -> Picture:
     return Picture(image, digest, 1e3 * (time.perf_counter() - begun))
 
 
-def _all_of_stdin() -> bytes:
+def all_of_stdin() -> bytes:
+    """What comes in there, to its end; ImageError when it cannot be read."""
     from ..errors import ImageError
 
     try:
@@ -78,12 +79,17 @@ def progress(args: argparse.Namespace, upscaler: "Upscaler", name: str, pixels: 
     """A bar over the LR pixels of a picture on a terminal, or its part of that of a whole job."""
     from tqdm import tqdm
 
-    bar = job_bar
+    bar, left = job_bar, pixels
     if bar is None:
         hidden = True if args.quiet else None
         bar = tqdm(total=pixels, desc=name, unit="px", unit_scale=True, leave=False, disable=hidden)
-    end = bar.n + pixels
-    upscaler.progress = bar.update
+
+    def advance(done: int) -> None:
+        nonlocal left
+        left -= done
+        bar.update(done)
+
+    upscaler.progress = advance
     try:
         yield
     finally:
@@ -91,7 +97,7 @@ def progress(args: argparse.Namespace, upscaler: "Upscaler", name: str, pixels: 
         if job_bar is None:
             bar.close()
         else:
-            bar.update(end - bar.n)  # what was interpolated, too
+            bar.update(left)  # what was interpolated, too
 
 
 def upscale_picture(args: argparse.Namespace, upscalers: Upscalers, how: dict[str, Any], files: Files,
@@ -100,12 +106,12 @@ def upscale_picture(args: argparse.Namespace, upscalers: Upscalers, how: dict[st
     upscaler, to = upscalers.of(picture.size), upscalers.result_of(picture.size)
     begun, image = time.perf_counter(), picture.image
     planes = image.planes
-    enlarged = to[0] > picture.size[0] or to[1] > picture.size[1]
+    enlarged = upscalers.enlarge(picture.size)
     if not enlarged:  # no sub-net is of use
         how = {"width": upscaler.branches[0]}
-    if not args.dry_run:
-        _check(args, files, image, to, len(upscaler.branches))
     with progress(args, upscaler, files.name, math.prod(picture.size), job_bar):
+        if not args.dry_run:
+            _check(args, files, image, to, len(upscaler.branches))
         if args.dry_run:
             write = _plan_only(upscaler, how, planes)
         elif not enlarged:
@@ -160,10 +166,10 @@ def _check(args: argparse.Namespace, files: Files, image: "Image", to: tuple[int
 
 
 def _take_strips(args: argparse.Namespace, files: Files) -> bool:
-    """Whether the result and the heat map can be written in strips."""
+    """Whether all that is asked for can be written in strips."""
     from ..imaging.io import takes_strips
 
-    whole = files.target == STREAM or not takes_strips(files.encoding.suffix)
+    whole = files.target == STREAM or args.compare or not takes_strips(files.encoding.suffix)
     return not whole and (args.heatmap is None or takes_strips(args.heatmap.suffix))
 
 

@@ -21,7 +21,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..errors import BackendError, UsageError
+from ..errors import ArmSRError, BackendError, UsageError
 from ..manifest import file_digest
 from .files import STREAM, Files
 from .picture import Write, read, upscale_picture
@@ -138,7 +138,10 @@ class Worker:
             raise BackendError(reason) from error
         os.environ[MOST] = str(self._threads)
         cv2.setNumThreads(self._threads)
-        return Upscalers(self._args, self._size, None)
+        try:
+            return Upscalers(self._args, self._size, None)
+        except ArmSRError as error:
+            raise BackendError(f"{os.uname().nodename}: {error}") from error
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Upscale the picture of a number; what came of it, pickled: plan and report with the digests of both files, or

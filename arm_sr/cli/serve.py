@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     names = [args.model] if args.model else sorted(list_models(), key=lambda name: name != DEFAULT_MODEL)
     upscalers = {upscaler.card.name: upscaler for upscaler in (open_upscaler(args, name) for name in names)}
     limits = Limits(int(args.max_body * MB), int(args.max_input * MP), int(args.max_output * MP))
-    app = create_app(Service(upscalers, limits), args.waiting, args.allow_host, args.allow_origin)
+    app = create_app(Service(upscalers, limits), args.waiting, [args.host, *args.allow_host], args.allow_origin)
     with listen(args.host, args.port) as listener:
         if not args.quiet:
             served = ", ".join(upscalers)

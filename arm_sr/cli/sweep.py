@@ -9,25 +9,24 @@ below (S).
 """
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from .options import add_model, add_talk, open_upscaler
+from .options import add_model, add_talk, open_upscaler, path
 
 BUDGETS = "5%,10%,20%,30%,40%,50%,60%,80%,100%"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `arm-sr sweep`."""
-    parser.add_argument("folder", type=Path, metavar="HR_DIR", help="folder of ground-truth pictures")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT_DIR", help="folder for the results")
+    parser.add_argument("folder", type=path, metavar="HR_DIR", help="folder of ground-truth pictures")
+    parser.add_argument("-o", "--output", type=path, required=True, metavar="OUT_DIR", help="folder for the results")
     add_model(parser)
     points = parser.add_mutually_exclusive_group()
     points.add_argument("--budgets", metavar="B,B,...", help=f"budgets (default {BUDGETS})".replace("%", "%%"))
     points.add_argument("--etas", metavar="E,E,...", help="values of eta instead, by ARM's rule and by squared error")
     parser.add_argument(
         "--arm",
-        type=Path,
+        type=path,
         metavar="LUT",
         help="add the same budgets as ARM decides them: its table (lut/NAME.arm.json) and the psnr objective",
     )

@@ -9,13 +9,12 @@ Exit status: 0, 1 when some pictures failed, 2 for wrong usage.
 import argparse
 import os
 from contextlib import ExitStack, closing
-from pathlib import Path
 
-from .files import Files, add_encoding, find_files
+from .files import STREAM, Files, add_encoding, find_files
 from .job import Job
-from .options import add_choice, add_model, add_sharpen, add_size, add_talk, choice_of, report_file, size_of
+from .options import add_choice, add_model, add_sharpen, add_size, add_talk, choice_of, path, report_file, size_of
 from .outcomes import Outcomes
-from .picture import Picture, Write, is_large, read, upscale_picture
+from .picture import Picture, Write, all_of_stdin, is_large, read, upscale_picture
 from .pipeline import overlapped
 from .scale_out import add_scale_out, check_scale_out, scaled_out
 from .upscalers import Upscalers
@@ -24,8 +23,8 @@ from .upscalers import Upscalers
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `arm-sr upscale`."""
     add = parser.add_argument
-    add("inputs", nargs="+", type=Path, metavar="INPUT", help="picture files, folders of them, or - for stdin")
-    add("-o", "--output", type=Path, metavar="OUT", help="file (- is stdout) or folder; folder for several inputs")
+    add("inputs", nargs="+", type=path, metavar="INPUT", help="picture files, folders of them, or - for stdin")
+    add("-o", "--output", type=path, metavar="OUT", help="file (- is stdout) or folder; folder for several inputs")
     add_size(parser)
     add_encoding(parser)
     add_model(parser, default=None)
@@ -38,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     folders("-r", "--recursive", action="store_true", help="folders in folders too; the tree is mirrored in OUT")
     folders("--resume", action="store_true", help="skip what OUT has of the same pictures and settings")
     add_scale_out(parser)
-    add("--heatmap", type=Path, metavar="FILE", help="write a picture of where the compute went")
-    add("--compare", type=Path, metavar="FILE.html", help="write a page to compare with bicubic")
+    add("--heatmap", type=path, metavar="FILE", help="write a picture of where the compute went")
+    add("--compare", type=path, metavar="FILE.html", help="write a page to compare with bicubic")
     add("--json", metavar="FILE|-", help="write the report, one JSON object a line; - is stdout")
     add("--dry-run", action="store_true", help="print the plan and compute nothing")
     add_talk(parser, verbose="print the plan of every picture too")
@@ -74,6 +73,14 @@ def run(args: argparse.Namespace) -> int:
     # Threads that read and write would take the time that a picture was given.
     by_clock = total is not None or args.deadline is not None or Budget.parse(args.budget or "max").kind == "ms"
 
+    stdin = b""
+    if STREAM in args.inputs:
+        try:
+            stdin = all_of_stdin()  # in this thread, where a signal ends it
+        except ImageError as error:
+            troubles.append((STREAM, str(error)))
+            files = [file for file in files if file.source != STREAM]
+
     outcomes = Outcomes(args)
     with ExitStack() as at_the_end:
         for trouble in troubles:
@@ -86,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
             at_the_end.callback(outcomes.write_report, report_to)
 
         def read_it(file: Files) -> Picture:
-            return job.read(file) if job else read(file)
+            return job.read(file) if job else read(file, stdin)
 
         def work(file: Files, picture: Picture) -> Write:
             write = upscale_picture(args, upscalers, how, file, picture, job.bar if job else None)

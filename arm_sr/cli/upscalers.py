@@ -31,9 +31,10 @@ class Upscalers:
         if args.model or size is None:
             models = [args.model or DEFAULT_MODEL]
         else:
-            models = list(models_by_scale().values())
+            by_scale = models_by_scale()
+            models = list(by_scale.values())
             if size.scale is not None:
-                models = [models_by_scale()[_reaching(models_by_scale(), size.scale)]]
+                models = [by_scale[_reaching(by_scale, size.scale)]]
         opened = [open_upscaler(args, model) for model in models]
         if args.width is not None:
             for upscaler in opened:  # a wrong name is usage, said before any picture is read
@@ -58,6 +59,10 @@ class Upscalers:
     def result_of(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of the result of a picture of this height and width."""
         return self.size.of(*size)
+
+    def enlarge(self, size: tuple[int, int]) -> bool:
+        """Whether the result of such a picture is larger than it is, so that a sub-net is of use."""
+        return any(side > own for side, own in zip(self.result_of(size), size, strict=True))
 
     @property
     def engines(self) -> set[tuple[str, str]]:

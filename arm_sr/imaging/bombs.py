@@ -1,5 +1,6 @@
 """Files that are small and well-formed and would keep a decoder busy for minutes: told before one opens them."""
 
+import re
 import struct
 from typing import BinaryIO
 
@@ -24,11 +25,24 @@ def refuse_bombs(name: object, stream: BinaryIO) -> None:
         _check_chunks(name, stream)
     elif magic.startswith(b"\xff\xd8\xff"):
         stream.seek(0)
-        scans = stream.read().count(b"\xff\xda")  # pixels have no such bytes, and metadata few
-        if scans > MAX_SCANS:
-            raise ImageError(f"{name}: this JPEG has {scans} scans, over {MAX_SCANS}; save it anew")
+        _check_scans(name, stream.read())
     elif magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         _check_pages(name, stream, "<" if magic[:1] == b"I" else ">", big=b"+" in magic)
+
+
+_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
+"""Of JPEG, but for those within pixels."""
+
+
+def _check_scans(name: object, data: bytes) -> None:
+    place = scans = 0
+    while (found := _MARKER.search(data, place)) and found[1] != b"\xd9":  # the end; what comes after it is not decoded
+        place = found.end()
+        if found[1] not in b"\xd8\x01":  # the others have a length
+            place += int.from_bytes(data[place : place + 2], "big")
+        scans += found[1] == b"\xda"
+        if scans > MAX_SCANS:
+            raise ImageError(f"{name}: this JPEG has over {MAX_SCANS} scans; save it anew")
 
 
 def _check_chunks(name: object, stream: BinaryIO) -> None:

@@ -168,7 +168,7 @@ class TiffWriter(StripWriter):
         }
         if channels == 4:
             tags[338] = (short, [2])  # the fourth is alpha, not premultiplied
-        if self._icc:
+        if self._icc and (channels == 1 or self._icc[16:20] != b"GRAY"):  # one of grey means nothing for RGB
             tags[34675] = (undefined, self._icc)
         metadata = tiff_directory(self._exif, self._xmp)
         entries, beyond = [], b""

@@ -115,6 +115,8 @@ class Recipe:
             value = getattr(self, name)
             if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
                 raise ArtefactError(f"recipe: {name} cannot be {value!r}")
+        if self.seed < 0:
+            raise ArtefactError(f"recipe: seed must be a whole number of 0 or more, not {self.seed!r}")
         for name in ("scale", "batch", "patch", "validate_every"):
             if getattr(self, name) < 1:
                 raise ArtefactError(f"recipe: {name} must be a whole number of 1 or more, not {getattr(self, name)!r}")
@@ -207,7 +209,7 @@ class Recipe:
         """Read a recipe; ArtefactError names the file and the field that is wrong."""
         try:
             return cls.from_json(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError, TypeError, ArtefactError) as error:
+        except (OSError, ValueError, TypeError, RecursionError, ArtefactError) as error:
             raise ArtefactError(f"{path}: {error}") from error
 
 

@@ -78,7 +78,15 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
             lines.write(json.dumps({"step": step, **entry}) + "\n")
             lines.flush()
 
+        def validate_when_due() -> None:
+            if step % recipe.validate_every == 0 or step == recipe.steps:
+                report = validate(average if step < recipe.steps else _kept(average, recipe, out), pairs)
+                note(validation=report)
+                bar.write(f"step {step}: " + ", ".join(f"{k} {v['psnr_rgb']:.3f}" for k, v in report.items()))
+
         try:
+            if start and not _validated(out / "log.jsonl", start):  # it was interrupted
+                validate_when_due()
             upcoming = ahead.submit(draw, start)
             while step < recipe.steps:
                 names, lr_crops, hr_crops = upcoming.result()
@@ -106,10 +114,7 @@ def train(recipe: Recipe, data: CropData, validation: list[Path], out: Path, sta
                         note(loss=round(mean, 6), learning_rate=rate, seconds=round(time.perf_counter() - begun, 1))
                         if not math.isfinite(mean):
                             raise ArtefactError(f"{out}: the loss is {mean} at step {step}; lower the learning rate")
-                if step % recipe.validate_every == 0 or step == recipe.steps:
-                    report = validate(average if step < recipe.steps else _kept(average, recipe, out), pairs)
-                    note(validation=report)
-                    bar.write(f"step {step}: " + ", ".join(f"{k} {v['psnr_rgb']:.3f}" for k, v in report.items()))
+                validate_when_due()
                 if step % state_every == 0 or step == recipe.steps:
                     _save_state(out, recipe, step, net, average, optimiser, losses)
         except KeyboardInterrupt:
@@ -291,6 +296,14 @@ def averaged_network(out: Path, recipe: Recipe) -> Supernet:
     if _load_state(out, recipe, net, average, OPTIMISERS[recipe.optimiser](net.parameters()))[0] == 0:
         raise ArtefactError(f"{out}: no state.safetensors of a training run in this folder")
     return _kept(average, recipe, out)
+
+
+def _validated(path: Path, step: int) -> bool:
+    """Whether the log, which ends with that step, has its validation."""
+    return any(
+        entry["step"] == step and "validation" in entry
+        for entry in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    )
 
 
 def _truncate_log(path: Path, step: int) -> None:

@@ -84,7 +84,7 @@ def create_app(service: Service, waiting: int, hosts: Iterable[str] = (), origin
         Route("/upscale", upscale, methods=["POST"]),
         Route("/curve", curve, methods=["POST"]),
     ]
-    origins = tuple(origins)
+    origins = tuple(origin.lower().rstrip("/") for origin in origins)  # as browsers send them
     middleware = [Middleware(Guard, hosts=tuple(hosts), origins=origins)]
     if origins:
         named = ["Content-Type", "Accept"], ["X-Report", "Retry-After"]

@@ -24,13 +24,13 @@ class Guard:
     Args:
         app: what is guarded.
         hosts: names in the Host header that are ours, besides those of the loopback.
-        origins: pages that may ask although they are not ours, such as https://example.org.
+        origins: pages that may ask although they are not ours, in lower case, such as https://example.org.
     """
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str], origins: Iterable[str]) -> None:
         self._app = app
         self._hosts = {host.lower().strip("[]") for host in (*LOOPBACK, *hosts)}
-        self._origins = {origin.lower().rstrip("/") for origin in origins}
+        self._origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An ASGI application."""

@@ -70,9 +70,9 @@ class WorkQueue:
     async def run(self, work: Callable[[Stop], T], gone: Callable[[], Awaitable[bool]]) -> T:
         """What `work` returns or raises; AbandonedError when `gone` says so before. Work that no thread has begun then
         never begins, and what has begun is told by its argument."""
-        stop = Stop()
+        stop, held = Stop(), [work]  # emptied with the place, or what the work holds would wait for its turn
         self._stops.add(stop)
-        future = asyncio.wrap_future(self._thread.submit(self._timed, work, stop))
+        future = asyncio.wrap_future(self._thread.submit(self._timed, held, stop))
         future.add_done_callback(lambda done: done.cancelled() or done.exception())  # which nobody may ask for
         try:
             while not future.done():
@@ -82,11 +82,15 @@ class WorkQueue:
             return future.result()
         finally:
             stop.set()
+            held.clear()
             future.cancel()
             self._stops.discard(stop)
 
-    def _timed(self, work: Callable[[Stop], T], stop: Stop) -> T:
-        stop.check()
+    def _timed(self, held: list[Callable[[Stop], T]], stop: Stop) -> T:
+        try:
+            work = held.pop()
+        except IndexError:
+            raise AbandonedError from None
         begun = time.perf_counter()
         try:
             return work(stop)

@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 
 from arm_sr import Upscaler
+from arm_sr.channels import without_hidden_colours
 from arm_sr.cli import main
 from arm_sr.report import branch_colours, legend, legend_height, legend_strip
 
@@ -47,7 +48,7 @@ def test_the_page_holds_both_pictures(run, tiny_model: Path, photo: np.ndarray, 
     page = Path("c.html").read_text()
     with PIL.Image.open("sr.png") as image:
         after = np.asarray(image)
-    before = cv2.resize(lr, (180, 140), interpolation=cv2.INTER_CUBIC)
+    before = cv2.resize(without_hidden_colours(lr), (180, 140), interpolation=cv2.INTER_CUBIC)
     if kind == "16":
         after, before = (np.rint(each / 257).astype(np.uint8)[..., None].repeat(3, 2) for each in (after, before))
     assert np.array_equal(after, picture_in(page, "after"))
@@ -84,6 +85,26 @@ def test_a_name_that_is_no_text(run, photo: np.ndarray) -> None:
     PIL.Image.fromarray(photo[:20, :20]).save("a.png")
     assert (0, "") == run("a.png", "-o", "caf\udce9.png", "--compare", "c.html")
     assert "caf?.png: before and after" in Path("c.html").read_text()
+
+
+def test_a_result_that_would_go_in_strips_has_its_page(run, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The picture is then computed whole."""
+    monkeypatch.setattr("arm_sr.cli.picture.STRIPS_FROM", 1)
+    PIL.Image.fromarray(photo[:60, :60]).save("a.png")
+    assert (0, "") == run("a.png", "--compare", "c.html", "--size", "90x90", "-o", "o.png")
+    assert (90, 90) == picture_in(Path("c.html").read_text(), "after").shape[:2]
+
+
+def test_hidden_colours_are_on_neither_side(run, photo: np.ndarray) -> None:
+    """Before is what the bicubic branch makes of the picture."""
+    rgba = np.dstack([photo[:60, :60], np.full((60, 60), 255, np.uint8)])
+    rgba[20:, 20:, 3] = 0
+    rgba[20:, 20:, :3] = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    PIL.Image.fromarray(rgba).save("a.png")
+    assert (0, "") == run("a.png", "--compare", "c.html", "-o", "o.png", "--width", "bicubic")
+    page = Path("c.html").read_text()
+    before, after = (picture_in(page, name).astype(int) for name in ("before", "after"))
+    assert np.abs(before - after).max() <= 1
 
 
 def test_too_large_for_a_page(run, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

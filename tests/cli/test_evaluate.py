@@ -1,9 +1,13 @@
 """`arm-sr sweep` and `arm-sr evaluate`."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 from picture_files import load, save
 
@@ -40,6 +44,18 @@ def test_sweep_writes_table_json_and_plot(run, photo: np.ndarray) -> None:
     code, out, _ = run("sweep", "hr", "-o", "e", "--etas", "0,best", "--repeats", 1, "-q")
     assert 0 == code
     assert all(f"| {rule} {eta} |" in out for rule in ("eta", "trade-off") for eta in ("0", "best"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are bytes")
+def test_a_folder_whose_name_is_no_text(tmp_path: Path, photo: np.ndarray) -> None:
+    """It is told with what cannot be printed escaped."""
+    folder = tmp_path / os.fsdecode(b"hr\xff")
+    folder.mkdir()
+    PIL.Image.fromarray(photo[:40, :40]).save(folder / "a.png")
+    call = [sys.executable, "-m", "arm_sr", "evaluate", folder, "--width", "bicubic", "-q"]
+    environment = os.environ | {"PYTHONPATH": str(ARM.parents[1]), "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, check=True)
+    assert "pictures of hr\\udcff" in done.stdout
 
 
 def test_sweep_runs_all_settings_on_one_engine(run, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """`arm-sr explain`: what is said of a patch is what the planner did with it."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,31 @@ def test_wrong_usage(explain) -> None:
         assert (2, "") == (status, out)
         assert words in err
         assert 1 == err.count("\n")
+
+
+def test_hidden_colours_count_no_more_than_for_upscaling(
+    explain, tiny_model: Path, picture: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The plan of a transparent picture of noise."""
+    rgba = np.random.default_rng(0).integers(0, 256, (130, 150, 4), np.uint8)
+    rgba[..., 3] = 255 * (np.arange(150) < 30)
+    rgba[:, :30, :3] = 90
+    PIL.Image.fromarray(rgba).save(picture)
+    status, told, _ = explain("-b", "40%")
+    assert 0 == main(["upscale", str(picture), "-m", str(tiny_model), "-b", "40%", "--dry-run", "-q"])
+    assert 0 == status
+    planned = str(Upscaler(tiny_model).plan(rgba, "40%"))
+    assert told.startswith(planned)
+    assert planned.splitlines()[0] in capsys.readouterr().out
+
+
+def test_a_model_without_table(explain, tiny_model: Path, tmp_path: Path) -> None:
+    """There is nothing to explain."""
+    shutil.copytree(tiny_model, tmp_path / "bare")
+    (tmp_path / "bare/lut.json").unlink()
+    status, _, err = explain("-m", str(tmp_path / "bare"))
+    assert 1 == status
+    assert "has no table, which is what is explained" in err
 
 
 def test_the_library_raises(tiny_model: Path, photo: np.ndarray) -> None:

@@ -221,6 +221,48 @@ def test_a_total_is_spread_by_one_trade_off(run: Run, tree: Path, tiny_model: Pa
     assert 2 == run(tree, "-o", "out", "--objective", "psnr", "--budget-total", "6s", how=())[0]
 
 
+def test_what_is_not_enlarged_takes_nothing_of_a_total(
+    run: Run, tmp_path: Path, tiny_model: Path, photo: np.ndarray
+) -> None:
+    """The other picture gets what it would get alone."""
+    card = load_model(str(tiny_model))
+    CostTable("ms", card.branches, np.zeros(3), np.array([1e-5, 2e-3, 4e-3]), "made up").save(Path("cost.json"))
+    (tmp_path / "in").mkdir()
+    PIL.Image.fromarray(photo[:50, 180:240]).save(tmp_path / "in/small.png")
+    how = ("-m", tiny_model, "--cost", "cost.json", "--long-side", "120", "--budget-total", "9ms")
+    counts = []
+    for out in ("alone", "both"):
+        status, lines, _ = run("in", "-o", out, "--json", "-", how=how)
+        assert 0 == status
+        counts += [json.loads(line)["branches"] for line in lines.splitlines() if "small.png" in line]
+        PIL.Image.fromarray(photo).save(tmp_path / "in/large.png")
+    assert counts[0] == counts[1]
+    assert counts[0]["w8"] > 0
+
+
+def test_the_estimate_gives_each_picture_its_own_budget(
+    run: Run, tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crop gets its share of an absolute count of MACs, and what is not enlarged is not tried."""
+    asked = []
+    upscale = Upscaler.upscale
+
+    def recorded(self: Upscaler, image: np.ndarray, *args: Any, **how: Any) -> Any:
+        asked.append((image.shape[:2], how))
+        return upscale(self, image, *args, **how)
+
+    monkeypatch.setattr(Upscaler, "upscale", recorded)
+    (tmp_path / "in").mkdir()
+    PIL.Image.fromarray(photo[:256, :256]).save(tmp_path / "in/a.png")
+    assert 0 == run("in", "-o", "out", how=("-b", "1GMAC"))[0]
+    (crop, how), *_, (whole, all_of_it) = asked
+    assert ((128, 128), (256, 256), "1GMAC") == (crop, whole, all_of_it["budget"])
+    assert how["budget"] == "0.250000000GMAC"
+    asked.clear()
+    assert 0 == run("in", "-o", "small", "--long-side", "90", how=())[0]
+    assert asked == []
+
+
 class Faults:
     """From now on the call number `at` of one `kind` on files in `folder` fails."""
 

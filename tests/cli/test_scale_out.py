@@ -20,7 +20,7 @@ import pytest
 from arm_sr.cli import build_parser, main
 from arm_sr.cli.files import find_files
 from arm_sr.cli.scale_out import Worker
-from arm_sr.errors import ImageError
+from arm_sr.errors import BackendError, ImageError
 from arm_sr.imaging.sizes import Size
 from arm_sr.manifest import NAME, file_digest
 
@@ -238,5 +238,9 @@ def test_a_worker_finds_the_files_of_the_driver(folder: Path, monkeypatch: pytes
         assert (f"in/0/{file.name}", f"out/{file.name}") == (report["file"], report["output_file"])
         assert (file_digest(folder / file.source), file_digest(folder / file.target)) == digests
     cv2.setNumThreads(threads)
+    args.model = "missing"
+    without = pickle.loads(Worker(args, {}, Size(scale=4), files, 1, folder)({"number": 0})["finished"])
+    assert isinstance(without, BackendError)
+    assert "missing" in str(without)
     nowhere = Worker(args, {"width": "bicubic"}, Size(scale=4), files, 1, folder / "nowhere")
     assert f"has no folder {folder / 'nowhere'}" in str(pickle.loads(nowhere({"number": 0})["finished"]))

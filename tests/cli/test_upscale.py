@@ -1,10 +1,15 @@
 """The command `arm-sr` on real files: the right picture, or one clear sentence and the right exit status."""
 
+import fcntl
 import io
+import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 
 import cv2
@@ -113,6 +118,9 @@ def test_a_report_that_cannot_be_written_is_said_before_the_work(run, small: np.
         (["a.png", "a.png", "-o", "out"], "written twice"),
         (["a.png", "b.png", "--heatmap", "h.png"], "--heatmap"),
         ([], "INPUT"),
+        ([""], "its name is empty"),
+        (["a.png", "-o", ""], "its name is empty"),
+        (["-", ".", "-o", "out"], "read only once"),
     ],
 )
 def test_wrong_usage_exits_with_2(run, small: np.ndarray, argv: list[str], word: str) -> None:
@@ -128,8 +136,8 @@ def test_wrong_usage_exits_with_2(run, small: np.ndarray, argv: list[str], word:
 def test_a_file_that_is_no_table_or_cost_is_named(run, small: np.ndarray) -> None:
     """--lut and --cost of rubbish: status 1 and the file's name."""
     save(small, "a.png")
-    Path("x.json").write_text('{"schema": 1}')
-    for option in ("--lut", "--cost"):
+    for option, rubbish in itertools.product(("--lut", "--cost"), ('{"schema": 1}', "[" * 100_000)):
+        Path("x.json").write_text(rubbish)
         status, _, err = run("upscale", "a.png", option, "x.json")
         assert 1 == status
         assert "x.json" in err
@@ -352,3 +360,40 @@ def test_python_dash_m_is_the_command(small: np.ndarray, tmp_path: Path) -> None
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
     assert (200, 240, 3) == load(tmp_path / "a_x4.png").shape
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the pipe how much is in it")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_waiting_for_stdin(tmp_path: Path, number: signal.Signals, status: int) -> None:
+    """Though the pipe stays open."""
+    script = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from arm_sr.cli import main; sys.exit(main(['upscale', '-', '-o', 'a.png', '-q']))"
+    )
+    argv = [sys.executable, "-c", script]
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(argv, cwd=tmp_path, **pipes) as process:
+        assert process.stdin and process.stderr
+        process.stdin.write(b"\x89PNG")
+        process.stdin.flush()
+        left = bytearray(4)
+        while fcntl.ioctl(process.stdin, termios.FIONREAD, left) == 0 and any(left):  # until it is read
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        assert status == process.wait(60)
+        assert b"arm-sr: interrupted\n" == process.stderr.read()
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="no /dev/stdout here")
+def test_dev_stdout_may_be_a_pipe(small: np.ndarray, tmp_path: Path) -> None:
+    """For the picture and for the report."""
+    save(small, tmp_path / "a.png")
+    call = [sys.executable, "-m", "arm_sr", "upscale", "a.png", "--width", "bicubic", "-q"]
+    for more in (["-o", "/dev/stdout", "--format", "png"], ["-o", "b.png", "--json", "/dev/stdout"]):
+        done = subprocess.run([*call, *more], cwd=tmp_path, capture_output=True, check=True)
+        if "b.png" in more:
+            assert "b.png" == json.loads(done.stdout)["output_file"]
+        else:
+            assert b"\x89PNG" == done.stdout[:4]

@@ -688,6 +688,15 @@ def exif_of_size(size):
     return exif.tobytes()
 
 
+def test_what_comes_after_a_jpeg_is_no_part_of_it(tmp_path):
+    """Phones append films, in which there are bytes like those of a scan; in EXIF too."""
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(PHOTO).save(buffer, "JPEG", progressive=True, exif=b"Exif\0\0" + b"\xff\xda" * 200)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(buffer.getvalue() + b"\xff\xda" * 200)
+    assert read_image(path).pixels.shape == PHOTO.shape
+
+
 def test_unwritable_folder(tmp_path, monkeypatch):
     """Simulated, since root may write anywhere."""
     monkeypatch.setattr(os, "access", lambda *_arguments: False)

@@ -62,6 +62,15 @@ def test_the_profile_is_kept(tmp_path, suffix):
         assert profile == image.info["icc_profile"]
 
 
+@pytest.mark.parametrize(("kind", "kept"), [("grey", True), ("grey and alpha", False)])
+def test_a_profile_of_grey_stays_with_grey(tmp_path, kind, kept):
+    """TIFF stores grey with alpha as RGBA, of which it would tell nothing."""
+    profile = b"\0" * 16 + b"GRAY" + b"\0" * 108
+    write(tmp_path / "a.tif", PLANES[kind], [], profile)
+    with PIL.Image.open(tmp_path / "a.tif") as image:
+        assert kept == ("icc_profile" in image.info)
+
+
 def test_a_run_that_fails_leaves_the_old_file(tmp_path):
     """Nothing else stays behind."""
     (tmp_path / "a.png").write_bytes(b"old")

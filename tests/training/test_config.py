@@ -104,6 +104,7 @@ class TestRecipe:
             ("optimiser", "sgd"),
             ("optimiser", 1),
             ("seed", "x"),
+            ("seed", -1),
             ("start", 3),
             ("start", "../weights.safetensors"),
             ("start", "supernet.safetensors"),

@@ -19,7 +19,7 @@ from arm_sr.supernet.backbones.plain import Plain
 from arm_sr.training import loop
 from arm_sr.training.config import Recipe, Stage
 from arm_sr.training.data import CropData
-from arm_sr.training.loop import train
+from arm_sr.training.loop import train, validate
 
 KILLED_RUN = """
 import os, signal, sys
@@ -129,6 +129,23 @@ class TestResuming:
         assert expected == saved_step(tmp_path)
 
         assert_same_run(growing_run, tmp_path, train(GROWING, data, validation, tmp_path))
+
+    @pytest.mark.parametrize(("call", "step"), [(1, 10), (3, 30)])
+    def test_after_an_interrupt_of_a_validation(self, whole_run, call, step, data, validation, tmp_path, monkeypatch):
+        """That is done when it goes on, at the end too."""
+        calls = []
+
+        def interrupted(*args):
+            calls.append(args)
+            if len(calls) == call:
+                raise KeyboardInterrupt
+            return validate(*args)
+
+        monkeypatch.setattr(loop, "validate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(RECIPE, data, validation, tmp_path / "run", state_every=7)
+        assert step == saved_step(tmp_path / "run")
+        assert_same_run(whole_run, tmp_path / "run", train(RECIPE, data, validation, tmp_path / "run", state_every=7))
 
     def test_a_log_line_cut_by_the_crash_is_dropped(self, whole_run, data, validation, tmp_path):
         """As a full disk or a power cut leaves it; lines of steps that run again go too."""

@@ -1,5 +1,6 @@
 """The endpoint over real sockets: the right picture, or the right status with one sentence."""
 
+import asyncio
 import base64
 import http.client
 import io
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -125,6 +127,16 @@ def test_grey_alpha_and_16_bits_stay(client: Client, small: np.ndarray) -> None:
     assert_refused(client.post("/upscale?format=jpg", png(rgba)), 422, "JPEG has no transparency")
 
 
+def test_the_curve_has_no_hidden_colours(client: Client, small: np.ndarray) -> None:
+    """Of transparent pixels, which the plan does not look at."""
+    hidden = np.dstack([small, np.zeros(small.shape[:2], np.uint8)])
+    hidden[:10, :10, 3] = 255
+    hidden[10:] = np.random.default_rng(0).integers(0, 256, hidden[10:].shape, np.uint8) * np.uint8([1, 1, 1, 0])
+    curve = client.post("/curve", png(hidden)).json
+    plan = client.upscalers["tiny-x2"].plan(hidden, curve["points"][3]["budget"])
+    assert plan.predicted_psnr == pytest.approx(curve["points"][3]["psnr"])
+
+
 def test_the_curve_is_what_plans_predict(client: Client, small: np.ndarray) -> None:
     """At twenty budgets and for every branch; it never falls."""
     reply = client.post("/curve", png(small))
@@ -236,13 +248,15 @@ def test_foreign_hosts_and_pages_are_refused(client: Client, serve, small: np.nd
     own = {"Host": f"localhost:{port}", "Origin": f"http://localhost:{port}"}
     assert 200 == client.post("/upscale?width=w4", picture, **own).status
     assert 200 == client.ask("GET", "/", Host="[::1]:80").status
+    own_name = serve(hosts=["192.0.2.7"])
+    assert 200 == own_name.ask("GET", "/", Host="192.0.2.7:8765").status
     for host in ("example.org", "127.0.0.1.example.org", "localhost.", "", "[::1", "0.0.0.0"):
         assert_refused(client.ask("GET", "/", Host=host), 403, "--allow-host")
     for origin in ("http://example.org", "null", f"http://localhost:{port + 1}", "http://127.0.0.1", "file://"):
         refused = client.post("/upscale?width=w4", picture, **own | {"Origin": origin})
         assert_refused(refused, 403, "--allow-origin")
         assert "access-control-allow-origin" not in refused.headers
-    open_one = serve(hosts=["pictures.example"], origins=["https://app.example"])
+    open_one = serve(hosts=["pictures.example"], origins=["https://App.example/"])
     named = {"Host": "Pictures.Example", "Origin": "https://app.example"}
     reply = open_one.post("/upscale?width=w4", picture, **named)
     assert (200, "https://app.example") == (reply.status, reply.headers["access-control-allow-origin"])
@@ -383,6 +397,44 @@ def test_rubbish_instead_of_http_is_survived(client: Client) -> None:
             except (BrokenPipeError, ConnectionResetError):
                 pass
     assert 200 == client.ask("GET", "/").status
+
+
+def test_work_that_nobody_waits_for_is_not_kept() -> None:
+    """While another is worked for, many come and go: their bodies are free at once, and they never begin."""
+    begun, go_on, begins = threading.Event(), threading.Event(), []
+
+    class Body:
+        """What a request holds."""
+
+    def long(stop: queue.Stop) -> None:
+        begun.set()
+        go_on.wait(60)
+
+    async def here() -> bool:
+        return False
+
+    async def gone() -> bool:
+        return True
+
+    async def run() -> None:
+        works = queue.WorkQueue(8)
+        first = asyncio.create_task(works.run(long, here))
+        while not begun.is_set():
+            await asyncio.sleep(0.01)
+        bodies = []
+        for _ in range(3):
+            body = Body()
+            bodies.append(weakref.ref(body))
+            with pytest.raises(queue.AbandonedError):
+                await works.run(lambda _, body=body: begins.append(body), gone)
+            del body
+        assert [None] * 3 == [body() for body in bodies]
+        go_on.set()
+        await first
+        await asyncio.to_thread(works.close)
+
+    asyncio.run(run())
+    assert not begins
 
 
 def test_work_that_nobody_waits_for_never_begins() -> None:

@@ -15,7 +15,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import cached_property, partial
 from pathlib import Path
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 """As an address: a cluster of this machine alone, for this job."""
-RETRIES = 3
-"""How often a picture is tried again whose worker died."""
+RETRIES = 1
+"""How often a picture is tried again whose worker died, beside others and then alone."""
 
 
 def add_scale_out(parser: argparse.ArgumentParser) -> None:
@@ -82,16 +82,11 @@ def scaled_out(args: argparse.Namespace, how: dict[str, Any], upscalers: Upscale
     with _cluster(args.ray):
         workers, threads = _shares(args.workers)
         worker = (_options_for_workers(args, upscalers), how, upscalers.size, files, threads, Path.cwd())
-        pool = ray.data.ActorPoolStrategy(size=min(workers, len(files)), max_tasks_in_flight_per_actor=1)
-        numbers = ray.data.from_items([{"number": number} for number in sorted(left)], override_num_blocks=len(files))
-        with warnings.catch_warnings():
-            # Of passing `max_task_retries`: nothing else in Ray Data keeps it from trying for ever.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            spread = numbers.map(
-                Worker, fn_constructor_args=worker, compute=pool, num_cpus=threads, max_task_retries=RETRIES
-            )
         try:
-            for row in spread.iter_rows():
+            # At each worker one picture waits, or it would be idle between two; what died with the one before it is
+            # then done again without.
+            rows = (row for ahead in (2, 1) for row in _spread(sorted(left), worker, min(workers, len(left)), ahead))
+            for row in rows:
                 file, finished = files[row["number"]], pickle.loads(row["finished"])
                 left.remove(row["number"])
                 if not isinstance(finished, Exception):
@@ -103,8 +98,29 @@ def scaled_out(args: argparse.Namespace, how: dict[str, Any], upscalers: Upscale
         except ray.exceptions.RayError as error:
             raise BackendError(f"Ray stopped ({_reason(error)}); --resume goes on with what is left") from error
     for number in sorted(left):
-        reason = f"its worker died, {1 + RETRIES} times; there may be too little memory for so many --workers"
+        reason = "its worker died, every time; there may be too little memory for so many --workers"
         yield files[number], partial(_given, BackendError(f"{files[number].source}: {reason}"))
+
+
+def _spread(numbers: Sequence[int], worker: tuple[Any, ...], workers: int, in_flight: int) -> Iterator[dict[str, Any]]:
+    """What workers made with these arguments give for pictures, but for those whose workers died.
+
+    Each has at most `in_flight` of them, of which it works on one.
+    """
+    import ray
+
+    if not numbers:
+        return
+    pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=in_flight)
+    pictures = ray.data.from_items([{"number": number} for number in numbers], override_num_blocks=len(numbers))
+    *_, threads, _ = worker
+    with warnings.catch_warnings():
+        # Of passing `max_task_retries`: nothing else in Ray Data keeps it from trying for ever.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        spread = pictures.map(
+            Worker, fn_constructor_args=worker, compute=pool, num_cpus=threads, max_task_retries=RETRIES
+        )
+    yield from spread.iter_rows()
 
 
 class Worker:
@@ -219,15 +235,15 @@ def _cluster(address: str) -> Generator[None, None, None]:
             hint = "RAY_AUTH_MODE=token, and the token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
             reason = f"the cluster and this machine need the same token ({hint})"
         raise BackendError(f"--ray {address}: {reason}") from error
-    try:
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        context.max_errored_blocks = -1  # pictures whose workers die do not stop the others
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-        with redirect_stdout(_ForThisThread(sys.stdout)):
+    with redirect_stdout(_ForThisThread(sys.stdout)):
+        try:
+            context = ray.data.DataContext.get_current()
+            context.enable_progress_bars = False
+            context.max_errored_blocks = -1  # pictures whose workers die do not stop the others
+            logging.getLogger("ray.data").setLevel(logging.CRITICAL)
             yield
-    finally:
-        ray.shutdown()
+        finally:
+            ray.shutdown()  # until then its threads may tell something
 
 
 def _shares(workers: int | None) -> tuple[int, int]:

@@ -131,6 +131,27 @@ def test_whoever_is_killed_the_files_are_those_of_a_sequential_run(folder: Path)
 
 @needs_ray
 @pytest.mark.slow
+def test_a_picture_that_kills_its_workers_is_named_and_no_other(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that waited behind it are done all the same."""
+    (tmp_path / "killing").mkdir()
+    (tmp_path / "killing/sitecustomize.py").write_text(
+        "import os, sys\n"
+        "def die(event, args):\n"
+        "    if event == 'open' and str(args[0]).endswith('04.jpg') and 'default_worker' in sys.argv[0]:\n"
+        "        os._exit(1)\n"
+        "sys.addaudithook(die)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "killing"))
+    status, _, err = finish(start(folder, "out", "--ray", "--workers", "2"))
+    assert 1 == status
+    assert "in/1/04.jpg: its worker died, every time" in err
+    assert 12 == len(found(folder / "out")) == len(noted(folder / "out"))
+
+
+@needs_ray
+@pytest.mark.slow
 def test_a_cluster_of_this_machine_alone_leaves_no_token(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With one in the home folder, clusters that are started later would want it."""
     (folder / "home").mkdir()

@@ -12,7 +12,7 @@ import numpy as np
 from .channels import split_alpha, without_hidden_colours
 from .imaging.formats import Encoding
 from .imaging.io import Image, encode_image, rgb8
-from .report import branch_colours, legend
+from .report import UPSCALING, branch_colours, legend
 from .scheduler import Plan
 
 MAX_PIXELS = 64_000_000
@@ -46,7 +46,7 @@ def compare_page(lr: np.ndarray, sr: np.ndarray, plan: Plan, report: dict[str, A
         "Model": f"{plan.model}, {report['backend']}, {report['precision']}",
         "Asked for": f"{plan.kind} {plan.requested}".strip(),
         "MACs": f"{macs['computed'] / 1e9:.2f} G, {share:.1f}% of one pass of the largest sub-net",
-        "Time": f"{sum(time_ms.get(stage, 0.0) for stage in ('plan', 'infer', 'stitch')):.0f} ms",
+        "Time": f"{sum(time_ms.get(stage, 0.0) for stage in UPSCALING):.0f} ms",
     }
     if report["predicted_psnr"] is not None:
         facts["Predicted PSNR"] = f"{report['predicted_psnr']:.2f} dB"

@@ -9,6 +9,11 @@ import numpy as np
 from .scheduler import Plan
 from .scheduler.budget import parse_deadline
 
+INFERENCE = ("plan", "infer", "stitch")
+"""Stages of a report's `time_ms` that a budget is of."""
+UPSCALING = (*INFERENCE, "resize", "sharpen")
+"""All of them but those of files."""
+
 
 def branch_colours(count: int) -> np.ndarray:
     """One RGB colour a branch, dark blue for the cheapest to red for the dearest: uint8 (count, 3)."""
@@ -98,7 +103,7 @@ def statistics(plan: Plan, *, macs: np.ndarray | float, time_ms: dict[str, float
     height, width = plan.grid.height, plan.grid.width
     of_branches = np.broadcast_to(macs, len(plan.branches)).tolist()
     computed = float(sum(of_branches))
-    spent_ms = sum(time_ms.get(stage, 0.0) for stage in ("plan", "infer", "stitch"))
+    spent_ms = sum(time_ms.get(stage, 0.0) for stage in INFERENCE)
     planned: float | None
     if plan.kind == "ms":
         planned, spent = plan.cost, spent_ms

@@ -19,20 +19,20 @@ def path(text: str) -> Path:
     return Path(text)
 
 
-def add_engine(parser: argparse.ArgumentParser, default: str | None = "plain-x4") -> None:
-    """`-m`, `--backend`, `--bmodels`, `--precision`."""
+def add_engine(parser: argparse.ArgumentParser, default: str | None = "plain-x4", otherwise: str = "") -> None:
+    """`-m`, `--backend`, `--bmodels`, `--precision`; `otherwise` tells of no `-m` where that is no one model."""
     add = parser.add_argument
-    add("-m", "--model", default=default, help="name of a model (see arm-sr models) or a model directory"
-        + (f" (default {default})" if default else ""))  # fmt: skip
+    without = otherwise or f"default {default}"
+    add("-m", "--model", default=default, help=f"name of a model (see arm-sr models) or a model directory ({without})")
     engines = "onnxruntime, openvino, pytorch, opencv, auto, or sophon:CHIP[:PRECISION] with --bmodels"
     add("--backend", default="auto", metavar="NAME", help=engines)
     add("--bmodels", type=path, metavar="DIR", help="sub-nets that were compiled for a TPU")
     add("--precision", choices=("fp32", "bf16"), help="of the sub-nets (default: fp32, or what loses at most 0.01 dB)")
 
 
-def add_model(parser: argparse.ArgumentParser, default: str | None = "plain-x4") -> None:
-    """`-m`, `--backend`, `--bmodels`, `--precision`, `--lut`, `--cost`."""
-    add_engine(parser, default)
+def add_model(parser: argparse.ArgumentParser, default: str | None = "plain-x4", otherwise: str = "") -> None:
+    """`-m`, `--backend`, `--bmodels`, `--precision`, `--lut`, `--cost`; see `add_engine`."""
+    add_engine(parser, default, otherwise)
     add = parser.add_argument
     add("--lut", type=path, metavar="FILE", help="edge-to-PSNR table instead of the model's own")
     add("--cost", type=path, metavar="FILE", help="cost table of a device, which %% then counts instead of MACs")

@@ -10,9 +10,6 @@ if TYPE_CHECKING:
     from ..scheduler import Plan
     from .job import Job
 
-OWN = ("plan", "infer", "stitch", "resize", "sharpen")
-"""What upscaling consists of: stages of the report's `time_ms` without files."""
-
 
 class Outcomes:
     """Of the pictures so far, in their order.
@@ -31,7 +28,7 @@ class Outcomes:
     def succeeded(self, plan: "Plan", report: dict[str, Any]) -> None:
         """Tell of a picture that is done."""
         args = self._args
-        self._ms += sum(report["time_ms"].get(stage, 0.0) for stage in OWN)
+        self._ms += _own_ms(report)
         if args.dry_run:
             if args.json != "-":
                 print(plan)
@@ -77,17 +74,22 @@ def say(text: str) -> None:
     tqdm.write(text, file=sys.stderr)
 
 
+def _own_ms(stats: dict[str, Any]) -> float:
+    """What upscaling took, files not counted."""
+    from ..report import UPSCALING
+
+    return sum(stats["time_ms"].get(stage, 0.0) for stage in UPSCALING)
+
+
 def _summary(stats: dict[str, Any]) -> str:
     """One line: size, cost, branches, time."""
     planned, largest = stats["macs"]["planned"], stats["macs"]["largest"]
     patches = sum(stats["branches"].values())
     shares = ", ".join(f"{name} {100 * n / patches:.0f}%" for name, n in stats["branches"].items() if n)
-    time_ms = stats["time_ms"]
-    own_ms = sum(time_ms.get(stage, 0.0) for stage in OWN)
     text = (
         f"{stats['output']['width']}x{stats['output']['height']}, {planned / 1e9:.2f} GMAC "
         f"({100 * planned / largest:.1f}% of one pass of the largest sub-net), patches: {shares}; "
-        f"{own_ms:.0f} ms and {time_ms['total']:.0f} ms with files"
+        f"{_own_ms(stats):.0f} ms and {stats['time_ms']['total']:.0f} ms with files"
     )
     budget = stats["budget"]
     if budget["kind"] == "ms":

@@ -14,7 +14,7 @@ MB, MP = 1 << 20, 1_000_000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `arm-sr serve`."""
-    add_model(parser, default=None)
+    add_model(parser, default=None, otherwise="default: all that come along")
     who = parser.add_argument_group("who is answered").add_argument
     who("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: 127.0.0.1)")
     who("--port", type=_port, default=8765, help="port to listen on, 0 for any that is free (default: 8765)")

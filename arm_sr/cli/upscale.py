@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", type=path, metavar="OUT", help="file (- is stdout) or folder; folder for several inputs")
     add_size(parser)
     add_encoding(parser)
-    add_model(parser, default=None)
+    add_model(parser, default=None, otherwise="default: plain-x4, or by the size asked for")
     choice = add_choice(parser)
     choice.add_argument(
         "--budget-total", metavar="TIME", help="60s for all pictures together: one trade-off spreads it over them"

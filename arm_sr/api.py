@@ -15,7 +15,7 @@ import numpy as np
 from .anytime import STEP_MS, Anytime, next_pace
 from .backends import Backend
 from .calibration import AUTO, open_engine
-from .channels import check_image, engine_picture, restore, without_hidden_colours
+from .channels import check_image, engine_picture, planning_picture, restore, without_hidden_colours
 from .cost import CostTable
 from .errors import ArtefactError, ModelError, UsageError
 from .lut import EdgeTable
@@ -116,8 +116,7 @@ class Upscaler:
     def plan(self, image: np.ndarray, budget: str | float | Budget | None = None, *, eta: str | float | None = None,
              width: str | None = None, objective: str | None = None) -> Plan:  # fmt: skip
         """Decide what to compute, without computing it; arguments and errors as in `upscale`."""
-        image = without_hidden_colours(check_image(image))
-        return self.planner.plan(engine_picture(image), budget, eta, width, objective)
+        return self.planner.plan(planning_picture(check_image(image)), budget, eta, width, objective)
 
     def load(self) -> None:
         """Make all sub-nets ready, which the first pictures otherwise wait for."""

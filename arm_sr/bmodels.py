@@ -18,6 +18,7 @@ from .atomic import write_bytes
 from .cost import TILES, CostTable, fit_cost
 from .errors import ArtefactError, UsageError
 from .fixed_tiles import tiles_along
+from .json_text import parse_json
 from .models import BICUBIC, ModelCard, digest
 from .tpu.chips import CHIPS
 
@@ -208,7 +209,7 @@ class Bmodels:
         """Read the manifest in `folder`; ArtefactError names the file and the field that is wrong."""
         path = Path(folder) / MANIFEST
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = parse_json(path.read_text(encoding="utf-8"))
             if data.pop("format") != FORMAT:
                 raise ValueError(f"format must be {FORMAT}; compile anew, or update arm_sr")
             nets = [_net(number, values) for number, values in enumerate(data.pop("nets"))]
@@ -217,7 +218,7 @@ class Bmodels:
             raise ArtefactError(f"{path}: no such file, so {folder} holds no compiled sub-nets") from error
         except KeyError as error:
             raise ArtefactError(f"{path}: field {error} is missing") from error
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ArtefactError(f"{path}: not a list of compiled sub-nets ({error})") from error
 
 

@@ -18,6 +18,7 @@ from .backends import BACKENDS, EXACT, PRECISIONS, Backend, open_backend, usable
 from .backends.threads import allowed_threads
 from .cost import TILES, CostTable, Group, fit_cost
 from .errors import ArtefactError, BackendError, UsageError
+from .json_text import parse_json
 from .models import ModelCard, digest
 from .stitch import interpolate
 
@@ -154,7 +155,7 @@ def fastest(card: ModelCard, precision: str | None = None) -> tuple[str, str]:
     """Engine and precision for `auto`: by the last `calibrate_all` the fastest for the largest sub-net of those that
     lose at most `MOST_LOST`, or have `precision`; the default engine where nothing was measured."""
     try:
-        for engine in json.loads(_ranking_path(card).read_text()):
+        for engine in parse_json(_ranking_path(card).read_text()):
             name, own = engine
             wanted = loses_little(card, name, own) if precision is None else own == precision
             if own in PRECISIONS[name] and wanted:

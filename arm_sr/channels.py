@@ -68,6 +68,11 @@ def engine_picture(image: np.ndarray) -> np.ndarray:
     return rgb8(split_alpha(image)[0])
 
 
+def planning_picture(image: np.ndarray) -> np.ndarray:
+    """What plans are made of, for a picture that `check_image` takes: what an engine is to see of it."""
+    return engine_picture(without_hidden_colours(image))
+
+
 def restore(sr: np.ndarray, image: np.ndarray, scale: int, first: int = 0) -> np.ndarray:
     """The upscaled picture, or some rows of it, with dtype and channels of its LR picture.
 

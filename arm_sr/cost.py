@@ -10,6 +10,7 @@ import scipy.optimize
 
 from .atomic import write_bytes
 from .errors import ArtefactError
+from .json_text import parse_json
 from .models import BICUBIC, ModelCard
 
 Group = tuple[tuple[int, int], ...]
@@ -69,7 +70,7 @@ class CostTable:
     def load(cls, path: Path, card: ModelCard) -> "CostTable":
         """Read a table for `card`; ArtefactError names the file and the field that is wrong."""
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = parse_json(Path(path).read_text(encoding="utf-8"))
             rows = data["branches"]
             if set(rows) - {BICUBIC} != set(card.subnets):
                 raise ValueError(f"it names {', '.join(rows)}, the model has {', '.join(card.branches)}")
@@ -81,7 +82,7 @@ class CostTable:
             raise ArtefactError(f"{path}: {error.strerror or error}") from error
         except KeyError as error:
             raise ArtefactError(f"{path}: field {error} is missing") from error
-        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
             raise ArtefactError(f"{path}: not a cost table of model '{card.name}' ({error})") from error
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from .atomic import write_bytes
 from .edges import SCORES
 from .errors import ArtefactError
+from .json_text import parse_json
 from .models import INTERPOLATOR, ModelCard, data_folder
 
 SCHEMA = 1
@@ -87,7 +88,7 @@ class EdgeTable:
     def load(cls, path: Path) -> "EdgeTable":
         """Read a table; ArtefactError names the file and what is wrong."""
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = parse_json(Path(path).read_text(encoding="utf-8"))
             for name in ("edges", "psnr", "mse"):
                 data[name] = np.array(data[name], dtype=np.float64)
             data["counts"] = np.array(data["counts"], dtype=np.int64)
@@ -97,7 +98,7 @@ class EdgeTable:
             raise ArtefactError(f"{path}: {error.strerror or error}; build one with tools/build_lut.py") from error
         except KeyError as error:
             raise ArtefactError(f"{path}: field {error} is missing") from error
-        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, OverflowError) as error:
             raise ArtefactError(f"{path}: not an edge-to-PSNR table ({error})") from error
 
     @classmethod

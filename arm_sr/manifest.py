@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from .errors import ImageError
+from .json_text import parse_json
 
 try:
     import fcntl
@@ -77,7 +78,7 @@ class Manifest:
             raise self._trouble("read", error) from error
         for line in text.splitlines():
             with suppress(ValueError, TypeError):  # torn by a kill, or of another version
-                entry = Entry(**json.loads(line))
+                entry = Entry(**parse_json(line))
                 self._entries[entry.output] = entry
         self._torn = not text.endswith(b"\n") and bool(text)
 

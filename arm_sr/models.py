@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ArtefactError, ModelError
+from .json_text import parse_json
 
 CARD = "model.json"
 BICUBIC = "bicubic"
@@ -150,14 +151,14 @@ class ModelCard:
         """Read the card in `folder`; ArtefactError names the file and what is wrong."""
         path = Path(folder) / CARD
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = parse_json(path.read_text(encoding="utf-8"))
             data["subnets"] = {name: SubNet(**values) for name, values in data["subnets"].items()}
             return cls(**data, folder=Path(folder))
         except FileNotFoundError as error:
             raise ArtefactError(f"{path}: no such file, so {folder} is not a model directory") from error
         except KeyError as error:
             raise ArtefactError(f"{path}: field {error} is missing") from error
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ArtefactError(f"{path}: not a model card ({error})") from error
 
 

@@ -53,8 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `arm-sr` with `argv` and return its exit status."""
 
     def command() -> int:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
         args = build_parser().parse_args(argv)
         level = logging.WARNING if getattr(args, "quiet", False) else logging.INFO
         logging.basicConfig(level=level, format="arm-sr: %(message)s", stream=sys.stderr, force=True)
@@ -81,6 +79,8 @@ def _guarded(name: str, command: Callable[[], int]) -> int:
     def terminate(*_: object) -> None:
         raise _Terminated
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no text
     ours = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, terminate) if ours else None
     try:

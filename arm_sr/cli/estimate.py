@@ -24,7 +24,7 @@ def spread(sizes: "dict[Files, Size]", upscalers: "Upscalers", total_ms: float,
     They are read one by one, and only what each could be had for is kept. Those that cannot be read are left out, for
     they fail when it is their turn, and those that are not enlarged, which go through no sub-net.
     """
-    from ..channels import engine_picture, without_hidden_colours
+    from ..channels import planning_picture
     from ..imaging.io import read_image
     from ..scheduler.total import eta_within
 
@@ -34,7 +34,7 @@ def spread(sizes: "dict[Files, Size]", upscalers: "Upscalers", total_ms: float,
             planes = read_image(file.source).planes
         except ImageError:
             continue
-        curves[file] = upscalers.of(sizes[file]).planner.curve(engine_picture(without_hidden_colours(planes)))
+        curves[file] = upscalers.of(sizes[file]).planner.curve(planning_picture(planes))
     eta = eta_within(list(curves.values()), total_ms)
     return {"eta": eta, "objective": "mse"}, {file: curve.cost_at(eta) for file, curve in curves.items()}
 
@@ -65,8 +65,10 @@ def _seconds(args: argparse.Namespace, job: "Job", upscalers: "Upscalers") -> fl
 
     limit = Budget.parse(args.deadline or args.budget or "max")
     sizes = {file: size for file, size in job.sizes.items() if upscalers.enlarge(size)}
-    if limit.kind == "ms" or not sizes:
-        return limit.value / 1e3 * len(sizes) if sizes else 0.0
+    if not sizes:
+        return 0.0
+    if limit.kind == "ms":
+        return limit.value / 1e3 * len(sizes)
     sample = list(sizes)[:: -(-len(sizes) // SAMPLED)]
     pixels = spent = 0.0
     for file in sample:

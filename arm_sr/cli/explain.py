@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the explanation; returns the exit status."""
-    from ..channels import engine_picture, without_hidden_colours
+    from ..channels import planning_picture
     from ..errors import UsageError
     from ..explain import Explanation
     from ..imaging.io import read_image
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if args.deadline:
         raise UsageError("a deadline has no plan to explain: what is computed depends on the clock; give a budget")
     upscaler = open_upscaler(args)
-    rgb = engine_picture(without_hidden_colours(read_image(args.image).planes))
+    rgb = planning_picture(read_image(args.image).planes)
     height, width = rgb.shape[:2]
     if args.region:
         left, top, wide, high = args.region

@@ -85,8 +85,7 @@ def scaled_out(args: argparse.Namespace, how: dict[str, Any], upscalers: Upscale
         try:
             # At each worker one picture waits, or it would be idle between two; what died with the one before it is
             # then done again without.
-            rows = (row for ahead in (2, 1) for row in _spread(sorted(left), worker, min(workers, len(left)), ahead))
-            for row in rows:
+            for row in (row for ahead in (2, 1) for row in _spread(sorted(left), worker, workers, threads, ahead)):
                 file, finished = files[row["number"]], pickle.loads(row["finished"])
                 left.remove(row["number"])
                 if not isinstance(finished, Exception):
@@ -102,8 +101,9 @@ def scaled_out(args: argparse.Namespace, how: dict[str, Any], upscalers: Upscale
         yield files[number], partial(_given, BackendError(f"{files[number].source}: {reason}"))
 
 
-def _spread(numbers: Sequence[int], worker: tuple[Any, ...], workers: int, in_flight: int) -> Iterator[dict[str, Any]]:
-    """What workers made with these arguments give for pictures, but for those whose workers died.
+def _spread(numbers: Sequence[int], worker: tuple[Any, ...], workers: int, threads: int,
+            in_flight: int) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """What up to so many workers, made with the arguments `worker`, give for pictures, but for those that they died of.
 
     Each has at most `in_flight` of them, of which it works on one.
     """
@@ -111,9 +111,8 @@ def _spread(numbers: Sequence[int], worker: tuple[Any, ...], workers: int, in_fl
 
     if not numbers:
         return
-    pool = ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=in_flight)
+    pool = ray.data.ActorPoolStrategy(size=min(workers, len(numbers)), max_tasks_in_flight_per_actor=in_flight)
     pictures = ray.data.from_items([{"number": number} for number in numbers], override_num_blocks=len(numbers))
-    *_, threads, _ = worker
     with warnings.catch_warnings():
         # Of passing `max_task_retries`: nothing else in Ray Data keeps it from trying for ever.
         warnings.simplefilter("ignore", DeprecationWarning)

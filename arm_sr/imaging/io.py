@@ -31,7 +31,7 @@ from ..atomic import replacing, write_bytes
 from ..errors import ArmSRError, ImageError
 from .bombs import refuse_bombs
 from .formats import AVIF, FORMATS, Encoding, Format, check_writable, format_for
-from .metadata import exif_of, png_xmp, sized_exif, xmp_of
+from .metadata import exif_of, is_of_grey, png_xmp, sized_exif, xmp_of
 from .strip_files import WRITERS, StripWriter
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
@@ -385,9 +385,8 @@ def encode_image(image: Image, encoding: Encoding, *, name: str = "picture") -> 
 def _metadata(image: Image, found: Format) -> dict[str, Any]:
     """What Pillow's encoders take of it."""
     height, width = image.pixels.shape[:2]
-    grey_profile = image.icc_profile and image.icc_profile[16:20] == b"GRAY"
     taken: dict[str, Any] = {}
-    if image.icc_profile and (found.grey or not grey_profile):  # one of grey means nothing for RGB
+    if image.icc_profile and (found.grey or not is_of_grey(image.icc_profile)):
         taken["icc_profile"] = image.icc_profile
     if image.exif:
         taken["exif"] = sized_exif(image.exif, width, height)

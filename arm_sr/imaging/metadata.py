@@ -47,6 +47,11 @@ def xmp_of(image: ImageFile) -> bytes | None:
     return re.sub(rb"(tiff:Orientation(?:\s*=\s*[\"']|>)\s*)[2-8]", rb"\g<1>1", xmp)
 
 
+def is_of_grey(icc_profile: bytes) -> bool:
+    """Whether a profile tells what grey means, which is nothing for RGB."""
+    return icc_profile[16:20] == b"GRAY"
+
+
 def sized_exif(block: bytes, width: int, height: int) -> bytes:
     """An EXIF block for a picture of this size, where it tells one."""
     exif = _loaded(block)

@@ -19,6 +19,7 @@ from scipy.special import gamma
 
 from ..atomic import write_bytes
 from ..errors import ArtefactError
+from ..json_text import parse_json
 from .metrics import crop_border, luma
 from .resample import shrink
 
@@ -87,7 +88,7 @@ class PristineModel:
     def load(cls, path: Path) -> "PristineModel":
         """Read a model; ArtefactError names the file and what is wrong."""
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = parse_json(Path(path).read_text(encoding="utf-8"))
             for name in ("mean", "covariance"):
                 data[name] = np.array(data[name], dtype=np.float64)
             return cls(**data)

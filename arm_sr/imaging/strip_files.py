@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 from PIL.PngImagePlugin import putchunk
 
-from .metadata import png_exif, png_xmp, tiff_directory
+from .metadata import is_of_grey, png_exif, png_xmp, tiff_directory
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
@@ -168,7 +168,7 @@ class TiffWriter(StripWriter):
         }
         if channels == 4:
             tags[338] = (short, [2])  # the fourth is alpha, not premultiplied
-        if self._icc and (channels == 1 or self._icc[16:20] != b"GRAY"):  # one of grey means nothing for RGB
+        if self._icc and (channels == 1 or not is_of_grey(self._icc)):
             tags[34675] = (undefined, self._icc)
         metadata = tiff_directory(self._exif, self._xmp)
         entries, beyond = [], b""

@@ -12,6 +12,7 @@ import numpy as np
 from ..atomic import write_bytes
 from ..errors import ArtefactError
 from ..imaging.metrics import psnr_of_mse
+from ..json_text import parse_json
 from ..patches import Grid
 from .tiles import Tiles, seams
 
@@ -105,7 +106,7 @@ class Plan:
     def load(cls, path: Path) -> "Plan":
         """Read a plan; ArtefactError names the file and what is wrong."""
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = parse_json(Path(path).read_text(encoding="utf-8"))
             if data["schema"] != SCHEMA:
                 raise ValueError(f"schema {data['schema']}, this version reads {SCHEMA}")
             grid = Grid(**data["grid"])

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..atomic import write_bytes
 from ..errors import ArtefactError
+from ..json_text import parse_json
 from ..models import BICUBIC
 from ..supernet.sampling import Sampling
 from .losses import LOSSES
@@ -189,7 +190,7 @@ class Recipe:
     @classmethod
     def from_json(cls, text: str) -> "Recipe":
         """The recipe that `text` describes; ArtefactError, ValueError or TypeError name the field that is wrong."""
-        data = json.loads(text)
+        data = parse_json(text)
         if not isinstance(data, dict):
             raise ArtefactError("recipe: must be a JSON object")
         known = {f.name for f in dataclasses.fields(cls)}
@@ -209,7 +210,7 @@ class Recipe:
         """Read a recipe; ArtefactError names the file and the field that is wrong."""
         try:
             return cls.from_json(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError, TypeError, RecursionError, ArtefactError) as error:
+        except (OSError, ValueError, TypeError, ArtefactError) as error:
             raise ArtefactError(f"{path}: {error}") from error
 
 

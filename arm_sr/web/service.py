@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..api import Upscaler
-from ..channels import engine_picture, split_alpha, without_hidden_colours
+from ..channels import planning_picture, split_alpha
 from ..errors import ImageError, UsageError
 from ..imaging.formats import IMAGE_SUFFIXES, Encoding, format_for
 from ..imaging.io import Image, decode_image, encode_image, image_size
@@ -214,7 +214,7 @@ class CurveRequest(_Request):
         """What the table predicts for the picture in `body` at `BUDGETS`, and for every branch alone: nothing is
         computed. Costs are shares of one pass of the largest sub-net in MACs."""
         image, _ = self._read(body)
-        planner, rgb = self.upscaler.planner, engine_picture(without_hidden_colours(image.planes))
+        planner, rgb = self.upscaler.planner, planning_picture(image.planes)
         grid, _, mse = planner.expect(rgb)
         pixels = int(grid.areas.sum())
         errors = grid.areas.ravel() @ mse / pixels

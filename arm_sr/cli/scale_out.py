@@ -242,7 +242,8 @@ def _cluster(address: str) -> Generator[None, None, None]:
             logging.getLogger("ray.data").setLevel(logging.CRITICAL)
             yield
         finally:
-            ray.shutdown()  # until then its threads may tell something
+            with redirect_stdout(io.StringIO()):  # in this thread it repeats what others were told more than once
+                ray.shutdown()
 
 
 def _shares(workers: int | None) -> tuple[int, int]:

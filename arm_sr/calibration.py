@@ -20,22 +20,22 @@ from .cost import TILES, CostTable, Group, fit_cost
 from .errors import ArtefactError, BackendError, UsageError
 from .json_text import parse_json
 from .models import ModelCard, digest
-from .stitch import interpolate
+from .stitch import Rendering
 
 log = logging.getLogger(__name__)
 
-METHOD = "9"
+METHOD = "10"
 """Changes when costs are measured in another way, so that those in a cache do not count any more."""
 TYPICAL = 320 * 180
 """LR pixels of the picture by which engines are compared."""
-ROUNDS = 7
+ROUNDS = 14
 """How often each is timed at most, after a round that is not, every time with a row less: the tiles of plans differ,
-and what an engine does once for a shape is charged as a part of the call. The largest come first, because memory that
-grows would be timed too."""
+and what an engine does once for a shape is a part of the call. The largest come first, because memory that grows would
+be timed too."""
 LONGEST = 9.0
 """Seconds in which a further round must end; one is always timed."""
 SHARE = "40%"
-"""The budget whose planning is timed."""
+"""The budget of the pictures in which planning, interpolation and stitching are timed."""
 
 
 def measure(card: ModelCard, backend: Backend) -> CostTable:
@@ -44,63 +44,62 @@ def measure(card: ModelCard, backend: Backend) -> CostTable:
     Takes less than ten seconds, except on machines so slow that two rounds take longer.
 
     Returns:
-        Milliseconds a call and an LR pixel that fit the medians best. A call is charged as one with a new shape;
-        planning is in those of interpolation.
+        Milliseconds a call and an LR pixel that fit the medians best. Those of interpolation are of a whole picture:
+        planning and stitching are in them.
     """
     height, width = np.max([tile for group in TILES for tile in group], axis=0) + ROUNDS
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    canvas = np.empty((height * card.scale, width * card.scale, 3), np.uint8)
-    plan = _planning(card, backend)
+    beside_inference = _beside_inference(card, backend)
 
-    def run(branch: str, group: Group, taller: int) -> None:
+    def timed(branch: str, group: Group, taller: int) -> float:
         tiles = [noise[: height + taller, :width] for height, width in group]
         if branch == card.branches[0]:
-            results = [interpolate(tile, card.scale) for tile in tiles]
-            for tile in tiles:
-                plan(tile)
-        else:
-            results = [result for _, result in backend.run_tiles([(branch, tile) for tile in tiles])]
-        for result in results:  # stitching is part of the cost
-            canvas[: result.shape[0], : result.shape[1]] = result
+            return sum(beside_inference(tile) for tile in tiles)
+        begun = time.perf_counter()
+        for _ in backend.run_tiles([(branch, tile) for tile in tiles]):
+            pass
+        return 1e3 * (time.perf_counter() - begun)
 
-    rounds: list[np.ndarray] = []  # milliseconds of tiles with new shapes and of the same again: (2, branches, groups)
+    rounds: list[np.ndarray] = []  # milliseconds: (branches, groups)
     begun = ended = time.perf_counter()
     heights = range(ROUNDS // 2 + 1, -ROUNDS // 2, -1)
     for taller in tqdm(heights, desc="calibrating", unit="round", leave=False, disable=None):
-        ms = np.empty((2, len(card.branches), len(TILES)))
         # All branches in turn, so that a slow moment meets them alike, and because in a plan others had the caches
         # since: a call right after its like is up to 1.3 times faster.
-        for which, group in enumerate(TILES):
-            for again in (0, 1):
-                for number, branch in enumerate(card.branches):
-                    start = time.perf_counter()
-                    run(branch, group, taller)
-                    ms[again, number, which] = 1e3 * (time.perf_counter() - start)
-        rounds.append(ms)
+        ms = [[timed(branch, group, taller) for branch in card.branches] for group in TILES]
+        rounds.append(np.array(ms).T)
         before, ended = ended, time.perf_counter()
         if len(rounds) > 1 and ended + (ended - before) - begun > LONGEST:
             break
-    times = np.array(rounds[1:])  # the first round found a cold engine
-    taller_by = ROUNDS // 2 - (len(times) - 1) / 2  # on average; not 0 where rounds were left out
+    times = np.median(rounds[1:], axis=0)  # the first round found a cold engine
+    taller_by = ROUNDS // 2 - (len(rounds) - 2) / 2  # on average; not 0 where rounds were left out
     sizes = [(len(group), sum((height + taller_by) * width for height, width in group)) for group in TILES]
-    per_call, per_pixel = np.array([fit_cost(sizes, ms) for ms in np.median(times[:, 1], axis=0)]).T
-    shapes = [len(set(group)) for group in TILES]
-    new_shape = np.maximum(0, np.median((times[:, 0] - times[:, 1]) / shapes, axis=(0, 2)))
+    per_call, per_pixel = np.array([fit_cost(sizes, ms) for ms in times]).T
     where = f"measured on {machine()}, {backend.name} {backend.version}"
-    return CostTable("ms", card.branches, per_call + new_shape, per_pixel, f"{where} {backend.precision}")
+    return CostTable("ms", card.branches, per_call, per_pixel, f"{where} {backend.precision}")
 
 
-def _planning(card: ModelCard, backend: Backend) -> Callable[[np.ndarray], object]:
-    """Makes a plan for an LR picture, where the model has a table."""
+def _beside_inference(card: ModelCard, backend: Backend) -> Callable[[np.ndarray], float]:
+    """Says how many milliseconds everything but inference takes of an LR picture within `SHARE`; only its
+    interpolation where the model has no table."""
     from .planner import Planner  # which comes here for measured costs
 
     planner = Planner(card, None, None, backend)
+    how: dict[str, str | None] = {"budget": SHARE, "width": None}
     try:
         planner.table  # noqa: B018
     except ArtefactError as error:  # another one may be in use
         log.warning("%s; planning is not charged", error)
-        return lambda picture: None
-    return lambda picture: planner.plan(picture, SHARE, None, None, None)
+        how = {"budget": None, "width": card.branches[0]}
+
+    def beside_inference(picture: np.ndarray) -> float:
+        begun = time.perf_counter()
+        plan = planner.plan(picture, eta=None, objective=None, **how)
+        rendering = Rendering(plan, picture, backend, radius=0)
+        rendering.whole()
+        return 1e3 * (time.perf_counter() - begun) - rendering.infer_ms
+
+    return beside_inference
 
 
 def cached(card: ModelCard, backend: Backend) -> CostTable | None:

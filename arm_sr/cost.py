@@ -15,8 +15,14 @@ from .models import BICUBIC, ModelCard
 
 Group = tuple[tuple[int, int], ...]
 """Height and width of tiles that are counted together, in LR pixels."""
-TILES: tuple[Group, ...] = (((38, 38),) * 6, ((38, 38), (70, 38), (38, 102)), ((38, 134), (70, 102)), ((190, 300),))
-"""By what a table is fitted, as plans run it: patches with halo, alone and merged."""
+TILES: tuple[Group, ...] = (
+    ((38, 38), (35, 39), (38, 35), (35, 36), (38, 33), (33, 40)),
+    ((70, 70), (38, 134), (38, 102), (70, 37)),
+    ((134, 101), (102, 135)),
+    ((190, 300),),
+)
+"""By what a table is fitted, as plans run it: patches with halo, alone and merged, those of a group together, which
+some engines compute at once. No two are equally wide, so that none has the shape of another with some rows less."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +30,7 @@ class CostTable:
     """Cost of every branch on one device.
 
     The interpolation branch is charged once for the whole picture, because that is how it runs. Where costs are
-    measured the planning is in its call, which every plan is charged; its pixels are charged where any patch is
-    interpolated, and always when a budget is spent.
+    measured planning and stitching are in it, so every plan is charged with it.
     """
 
     unit: str

@@ -209,7 +209,7 @@ class Planner:
         areas = grid.areas.ravel()
         table = self.cost_of(limit)
         pixels = int(areas.sum())
-        interpolation = table.one_pass(0, pixels)  # and planning, where it is measured: charged to every plan
+        interpolation = table.one_pass(0, pixels)
         passes = [table.one_pass(branch, pixels) + interpolation for branch in range(1, len(self.card.branches))]
         most = limit.value * (passes[-1] if limit.kind == "share" else 1.0)
         error = mse * areas[:, None] if objective == "mse" else -psnr
@@ -252,8 +252,7 @@ class Planner:
         pixels = int(areas.sum())
         if not note and table is self._backend.modelled_cost:
             note = f"costs {table.source}"
-        # Planning is nearly all in the call; pixels are interpolated only where some are needed.
-        interpolation = table.per_call[0] if branches.all() else table.one_pass(0, pixels)
+        interpolation = table.one_pass(0, pixels)
         return Plan(
             model=self.card.name,
             model_sha256=self.card.sha256,
@@ -265,8 +264,8 @@ class Planner:
             kind=kind,
             requested=requested,
             objective=objective,
-            cost=tiles.cost(table) + float(interpolation),
-            cost_largest=table.one_pass(-1, pixels) + float(table.per_call[0]),
+            cost=tiles.cost(table) + interpolation,
+            cost_largest=table.one_pass(-1, pixels) + interpolation,
             unit=table.unit,
             macs=tiles.cost(self.macs),
             macs_largest=self.macs.one_pass(-1, pixels),

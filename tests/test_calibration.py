@@ -4,20 +4,22 @@ import dataclasses
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from arm_sr import UsageError, calibration
+from arm_sr import UsageError, calibration, stitch
 from arm_sr.backends import BACKENDS, PRECISIONS, Backend, open_backend, usable_backends
 from arm_sr.backends.base import Tile
 from arm_sr.calibration import TILES, _ranking_path, calibrate_all, fastest, fit_cost, open_engine
 from arm_sr.cost import CostTable
 from arm_sr.models import ModelCard
+from arm_sr.planner import Planner
 
-SIZES = [(6, 8664), (3, 7980), (2, 12232), (1, 57000)]
+SIZES = [(6, 8000), (4, 16458), (2, 27304), (1, 57000)]
 """Numbers of tiles and of their LR pixels."""
 
 
@@ -52,7 +54,7 @@ def card(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> M
 
 
 class Machine(Backend):
-    """A clock, an engine and a planner in one: time passes as they say."""
+    """A clock, an engine and all that is done beside it in one: time passes as they say."""
 
     name, version, precision, cost = "made up", "1", "fp32", None
 
@@ -65,8 +67,8 @@ class Machine(Backend):
         self.seen.add((branch, batch.shape))
         return np.zeros((count, self.card.scale * height, self.card.scale * width, 3), np.uint8)
 
-    def plan(self, picture: np.ndarray) -> None:
-        self.now += 2 + 0.0005 * picture.shape[0] * picture.shape[1]
+    def beside_inference(self, picture: np.ndarray) -> float:
+        return 2 + 0.0005 * picture.shape[0] * picture.shape[1]
 
 
 @pytest.fixture
@@ -75,13 +77,13 @@ def measured(card: ModelCard, monkeypatch: pytest.MonkeyPatch) -> Callable[[Mach
 
     def by(machine: Machine) -> CostTable:
         monkeypatch.setattr(calibration.time, "perf_counter", lambda: machine.now / 1e3)
-        monkeypatch.setattr(calibration, "_planning", lambda card, backend: machine.plan)
+        monkeypatch.setattr(calibration, "_beside_inference", lambda card, backend: machine.beside_inference)
         return calibration.measure(card, machine)
 
     return by
 
 
-def test_a_call_is_charged_with_its_new_shape_and_interpolation_with_planning(card, measured):
+def test_a_call_is_charged_with_its_new_shape_and_interpolation_with_all_beside_inference(card, measured):
     """To the millisecond, on a clock that only they move."""
     machine = Machine(card)
     table = measured(machine)
@@ -101,7 +103,7 @@ def test_rounds_that_are_left_out_change_no_cost(card, measured):
 
     machine = Slow(card)
     table = measured(machine)
-    assert len({shape for _, shape in machine.seen}) == 2 * len({(g.count(tile), tile) for g in TILES for tile in g})
+    assert len({shape for _, shape in machine.seen}) == 2 * sum(map(len, TILES))
     assert [350, 350] == pytest.approx(table.per_call[1:].tolist(), rel=0.01)
     assert [0.2, 0.2] == pytest.approx(table.per_pixel[1:].tolist(), rel=0.01)
 
@@ -134,15 +136,32 @@ def test_engines_that_cannot_open_the_model_are_left_out(card, tmp_path, caplog)
     assert "supernet.safetensors" in caplog.text
 
 
-def test_planning_is_timed_where_there_is_a_table(card, tmp_path, caplog):
-    """A damaged one, which --lut may replace, is told."""
+def test_all_beside_inference_is_timed(card, tmp_path, caplog, monkeypatch):
+    """Planning, where there is a table, and stitching, but not the engine's time. A damaged table, which --lut may
+    replace, is told."""
     card = ModelCard.load(shutil.copytree(card.folder, tmp_path / "copy"))
-    backend = open_backend("onnxruntime", card)
-    picture = np.zeros((40, 40, 3), np.uint8)
-    assert "share" == calibration._planning(card, backend)(picture).kind
+    backend, picture = open_backend("onnxruntime", card), np.zeros((40, 40, 3), np.uint8)
+    now, plans = [0.0], []
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def later(run, seconds, results=None):
+        def run_later(*args, **kwargs):
+            now[0] += seconds
+            result = run(*args, **kwargs)
+            if results is not None:
+                results.append(result)
+            return result
+
+        return run_later
+
+    monkeypatch.setattr(backend, "run_tiles", later(backend.run_tiles, 64))
+    monkeypatch.setattr(Planner, "plan", later(Planner.plan, 4, plans))
+    monkeypatch.setattr(stitch, "soften_seams", later(stitch.soften_seams, 2))
+    assert calibration._beside_inference(card, backend)(picture) == 6000
     (card.folder / "lut.json").write_text("{}")
-    assert calibration._planning(card, backend)(picture) is None
+    assert calibration._beside_inference(card, backend)(picture) == 6000
     assert "lut.json" in caplog.text
+    assert [("share", True), ("width", False)] == [(plan.kind, plan.branch_map.any()) for plan in plans]
 
 
 def rank(card: ModelCard, *engines: tuple[str, str]) -> None:

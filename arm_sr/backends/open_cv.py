@@ -31,7 +31,10 @@ CONTEXT = 5
 """LR pixels around a part that are computed and cropped."""
 SMALLEST = 2500
 """LR pixels of a part at least when there need not be so many: the context of smaller ones costs more than OpenCV's own
-threads, which a single part gets, leave idle."""
+threads, which a part gets that runs alone, leave idle."""
+ALONE = 2 / 3
+"""A part runs alone that is more than so much of the work that is left: one thread would be at it when the others have
+long done the rest."""
 MOST_NETWORKS = 8
 """So many parts are computed at once at most; every network has its own copy of the weights."""
 
@@ -117,28 +120,38 @@ class OpenCv(Backend):
             ]
             for branch in {branch for branch, _ in tiles}:
                 self._loaded(branch)
-            if len(parts) == 1:
-                number, branch, part = parts[0]
-                with _threads(self._threads):
-                    self._run_part(branch, part)
-                yield number
-            else:
-                # OpenCV's own threads would get in the way of ours.
-                with _threads(1):
-                    yield from self._at_once(parts)
+            left = Counter(number for number, *_ in parts)
+            for number in self._in_turn(parts):
+                left[number] -= 1
+                if not left[number]:
+                    yield number
+
+    def _in_turn(self, parts: list[tuple[int, str, Part]]) -> Iterator[int]:
+        """The dearest parts first; yields the number of the tile of each that is done."""
+        parts.sort(key=self._work, reverse=True)
+        left = sum(map(self._work, parts))
+        while parts and self._work(parts[0]) > ALONE * left:
+            number, branch, part = first = parts.pop(0)
+            left -= self._work(first)
+            with _threads(self._threads):
+                self._run_part(branch, part)
+            yield number
+        if parts:
+            # OpenCV's own threads would get in the way of ours.
+            with _threads(1):
+                yield from self._at_once(parts)
+
+    def _work(self, part: tuple[int, str, Part]) -> float:
+        _, branch, (lr, *_) = part
+        return self._card.subnets[branch].macs_per_lr_pixel * lr.size
 
     def _at_once(self, parts: list[tuple[int, str, Part]]) -> Iterator[int]:
-        """Each thread takes the dearest part that is left; when this ends, by an error too, all have ended."""
-        left = Counter(number for number, *_ in parts)
-        parts.sort(key=lambda each: self._card.subnets[each[1]].macs_per_lr_pixel * each[2][0].size, reverse=True)
+        """Each thread takes the first part that is left; when this ends, by an error too, all have ended."""
         try:
             running = {self._pool.submit(self._run_part, branch, part): number for number, branch, part in parts}
             for future in as_completed(running):
                 future.result()
-                number = running[future]
-                left[number] -= 1
-                if not left[number]:
-                    yield number
+                yield running[future]
         except BaseException:
             self._pool.shutdown(cancel_futures=True)
             self._renew()

@@ -1,7 +1,7 @@
 """Measure what every branch costs on this machine, for budgets in milliseconds and the choice of the engine.
 
-Without --backend every engine that is installed is measured, each for about ten seconds. Planning is charged with
-the interpolation. The costs are kept per machine, engine and model; let the machine be idle.
+Without --backend every engine that is installed is measured, each for about ten seconds. Planning and stitching are
+charged with the interpolation. The costs are kept per machine, engine and model; let the machine be idle.
 """
 
 import argparse

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ class ModelCard:
         if not self.subnets or BICUBIC in self.subnets:
             raise ValueError("there must be at least one sub-net, none of them called bicubic")
 
-    @property
+    @cached_property
     def branches(self) -> tuple[str, ...]:
         """Names of all branches, `bicubic` first, cheapest to dearest."""
         return (BICUBIC, *sorted(self.subnets, key=lambda name: self.subnets[name].macs_per_lr_pixel))
@@ -116,7 +117,7 @@ class ModelCard:
         """Name of the dearest sub-net."""
         return self.branches[-1]
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """One digest of every sub-net's file: what a table belongs to."""
         return digest("".join(self.subnets[name].sha256 for name in self.branches[1:]).encode())

@@ -27,12 +27,12 @@ class Grid:
     @cached_property
     def row_edges(self) -> np.ndarray:
         """y of the patch borders: (rows + 1,), from 0 to `height`."""
-        return np.append(np.arange(0, self.height, self.patch), self.height)
+        return np.minimum(np.arange(0, self.height + self.patch, self.patch), self.height)
 
     @cached_property
     def col_edges(self) -> np.ndarray:
         """x of the patch borders: (cols + 1,), from 0 to `width`."""
-        return np.append(np.arange(0, self.width, self.patch), self.width)
+        return np.minimum(np.arange(0, self.width + self.patch, self.patch), self.width)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -42,7 +42,8 @@ class Grid:
     @cached_property
     def areas(self) -> np.ndarray:
         """LR pixels of every patch: (rows, cols)."""
-        return np.outer(np.diff(self.row_edges), np.diff(self.col_edges))
+        heights, widths = (edges[1:] - edges[:-1] for edges in (self.row_edges, self.col_edges))
+        return heights[:, None] * widths
 
     def means(self, values: np.ndarray) -> np.ndarray:
         """Means over the patches of the values of LR pixels, (height, width), of at most 16 bits or real: float64

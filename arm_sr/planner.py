@@ -252,7 +252,7 @@ class Planner:
         pixels = int(areas.sum())
         if not note and table is self._backend.modelled_cost:
             note = f"costs {table.source}"
-        interpolation = table.one_pass(0, pixels)
+        interpolation, macs = table.one_pass(0, pixels), tiles.cost(self.macs)
         return Plan(
             model=self.card.name,
             model_sha256=self.card.sha256,
@@ -264,10 +264,10 @@ class Planner:
             kind=kind,
             requested=requested,
             objective=objective,
-            cost=tiles.cost(table) + interpolation,
+            cost=(macs if table is self.macs else tiles.cost(table)) + interpolation,
             cost_largest=table.one_pass(-1, pixels) + interpolation,
             unit=table.unit,
-            macs=tiles.cost(self.macs),
+            macs=macs,
             macs_largest=self.macs.one_pass(-1, pixels),
             predicted_mse=None if mse is None else total_error(mse * areas[:, None], branches) / pixels,
             note=note,

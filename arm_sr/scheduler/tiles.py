@@ -50,6 +50,8 @@ def seams(owner: np.ndarray, grid: Grid, scale: int) -> Iterator[tuple[int, int,
     `owner` has the number of the tile of every patch: (rows, cols). For every unbroken piece of a seam there is the
     axis that it crosses (0: rows), the first pixel after it along that axis, and from which pixel to which it goes.
     """
+    if (owner == owner[0, 0]).all():
+        return
     for axis, (across, along) in enumerate(((grid.row_edges, grid.col_edges), (grid.col_edges, grid.row_edges))):
         owners = np.moveaxis(owner, axis, 0)
         changes = np.diff(owners[1:] != owners[:-1], prepend=False, append=False, axis=1)
@@ -83,6 +85,8 @@ def merge(branch_map: np.ndarray, grid: Grid, halo: int, table: CostTable) -> Ti
         table: what a tile costs.
     """
     rows, cols, size = grid.row_edges, grid.col_edges, (grid.height, grid.width)
+    if (everywhere := branch_map[0, 0]) and (branch_map == everywhere).all():
+        return Tiles(np.array([everywhere]), np.array([[0, 0, *size]]), halo, size)
     by_rows, (r0, c0, r1, c1) = _rectangles(branch_map)
     by_cols, (left, top, right, bottom) = _rectangles(branch_map.T)
     ways = [

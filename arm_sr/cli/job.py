@@ -12,7 +12,7 @@ from ..errors import ImageError
 from ..manifest import Entry, Manifest, file_digest, settings_digest
 from .files import Files
 from .outcomes import Outcomes, say
-from .picture import Picture, Write, read
+from .picture import Picture, read
 from .upscalers import Upscalers
 
 if TYPE_CHECKING:
@@ -94,21 +94,12 @@ class Job:
             self.bar.update(height * width)  # there is nothing more to do for it
             raise
 
-    def noted(self, write: Write, file: Files, picture: Picture) -> Write:
-        """`write`, and then a note in the manifest."""
-
-        def write_and_note() -> "tuple[Any, dict[str, Any]]":
-            plan, report = write()
-            if self._manifest and not self._args.dry_run:
-                self.note(file, picture.size, picture.digest, file_digest(file.target))
-            return plan, report
-
-        return write_and_note
-
-    def note(self, file: Files, size: Size, input_sha256: str, output_sha256: str) -> None:
-        """Note in the manifest that the output of a picture of this size is finished."""
-        assert self._manifest is not None, "the job has no manifest"
-        self._manifest.add(Entry(self._output(file), file.name, input_sha256, self._settings_of(size), output_sha256))
+    def note(self, file: Files, input_sha256: str, output_sha256: str | None = None) -> None:
+        """Note in the manifest, if the job keeps one, that the output of a picture is finished; its digest is taken
+        where it is not known."""
+        if self._manifest and not self._args.dry_run:
+            settings, output_sha256 = self._settings_of(self.sizes[file]), output_sha256 or file_digest(file.target)
+            self._manifest.add(Entry(self._output(file), file.name, input_sha256, settings, output_sha256))
 
     def _watched(self, items: Sequence[Files], what: str) -> Any:
         """The items, with a bar on a terminal."""

@@ -5,10 +5,10 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from .files import STREAM, Files
 from .upscalers import Upscalers
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from ..api import Upscaler
     from ..imaging.io import Image
     from ..scheduler import Plan
-
-Write: TypeAlias = Callable[[], "tuple[Plan, dict[str, Any]]"]
-"""What is left to do for an upscaled picture: write it; returns plan and report."""
 
 STRIPS_FROM = 64_000_000
 """Pixels of a result from which on no other picture is in memory beside it, and it is computed and written in strips
@@ -42,6 +39,19 @@ class Picture:
         """Height and width."""
         height, width = self.image.pixels.shape[:2]
         return height, width
+
+
+@dataclass(frozen=True)
+class Upscaled:
+    """What became of a picture, up to its file."""
+
+    plan: "Plan"
+    stats: dict[str, Any]
+    """Its report so far."""
+    result: "np.ndarray | None" = None
+    """What is left to write, before and"""
+    finished: "np.ndarray | None" = None
+    """after sharpening; None when nothing was to be written, or all is, strip by strip."""
 
 
 def read(files: Files, stdin: bytes = b"", with_digest: bool = False) -> Picture:
@@ -101,8 +111,8 @@ def progress(args: argparse.Namespace, upscaler: "Upscaler", name: str, pixels: 
 
 
 def upscale_picture(args: argparse.Namespace, upscalers: Upscalers, how: dict[str, Any], files: Files,
-                    picture: Picture, job_bar: Any = None) -> Write:  # fmt: skip
-    """Upscale a picture; what it returns writes the result."""
+                    picture: Picture, job_bar: Any = None) -> Upscaled:  # fmt: skip
+    """Upscale a picture; `write_picture` does the rest."""
     upscaler, to = upscalers.of(picture.size), upscalers.result_of(picture.size)
     begun, image = time.perf_counter(), picture.image
     planes = image.planes
@@ -113,28 +123,33 @@ def upscale_picture(args: argparse.Namespace, upscalers: Upscalers, how: dict[st
         if not args.dry_run:
             _check(args, files, image, to, len(upscaler.branches))
         if args.dry_run:
-            write = _plan_only(upscaler, how, planes)
+            upscaled = _plan_only(upscaler, how, planes)
         elif not enlarged:
-            write = _reduce(args, upscaler, how, planes, image, to, files)
+            upscaled = _reduce(args, upscaler, how, planes, to)
         elif is_large(picture.size, upscalers) and args.deadline is None and _take_strips(args, files):
-            write = _upscale_in_strips(args, upscaler, how, planes, image, to, files)
+            upscaled = _upscale_in_strips(args, upscaler, how, planes, image, to, files)
         else:
-            write = _upscale_whole(args, upscaler, how, planes, image, to, files)
-    upscale_ms = 1e3 * (time.perf_counter() - begun)
+            upscaled = _upscale_whole(args, upscaler, how, planes, to)
+    time_ms = {"resize": 0.0, "sharpen": 0.0, **upscaled.stats["time_ms"]}
+    inner_ms = time_ms["total"] + time_ms["resize"] + time_ms["sharpen"]
+    own_ms = 1e3 * (time.perf_counter() - begun)
+    time_ms |= {"read": picture.read_ms, "write": own_ms - inner_ms, "total": picture.read_ms + own_ms}
+    output = {"width": to[1], "height": to[0]}
+    return replace(upscaled, stats=upscaled.stats | {"time_ms": time_ms, "output": output, "sharpen": args.sharpen})
 
-    def write_and_report() -> "tuple[Plan, dict[str, Any]]":
-        begun = time.perf_counter()
-        plan, stats = write()
-        own_ms = upscale_ms + 1e3 * (time.perf_counter() - begun)
-        time_ms = {"resize": 0.0, "sharpen": 0.0, **stats["time_ms"]}
-        done_ms = time_ms["total"] + time_ms["resize"] + time_ms["sharpen"]
-        time_ms |= {"read": picture.read_ms, "write": own_ms - done_ms, "total": picture.read_ms + own_ms}
-        stats["time_ms"] = {name: round(value, 3) for name, value in time_ms.items()}
-        stats |= {"output": {"width": to[1], "height": to[0]}, "sharpen": args.sharpen}
-        where = {} if args.dry_run else {"output_file": str(files.target)}
-        return plan, {"file": str(files.source), **where, **stats}
 
-    return write_and_report
+def write_picture(args: argparse.Namespace, files: Files, picture: Picture,
+                  upscaled: Upscaled) -> "tuple[Plan, dict[str, Any]]":  # fmt: skip
+    """Write what is left to write of an upscaled picture; its plan and its report."""
+    begun, stats = time.perf_counter(), upscaled.stats
+    if upscaled.finished is not None:
+        _write(args, files, picture.image, upscaled)
+    ms = 1e3 * (time.perf_counter() - begun)
+    time_ms = stats["time_ms"]
+    time_ms |= {"write": time_ms["write"] + ms, "total": time_ms["total"] + ms}
+    where = {} if args.dry_run else {"output_file": str(files.target)}
+    rounded = {name: round(value, 3) for name, value in time_ms.items()}
+    return upscaled.plan, {"file": str(files.source), **where, **stats, "time_ms": rounded}
 
 
 def _check(args: argparse.Namespace, files: Files, image: "Image", to: tuple[int, int], branches: int) -> None:
@@ -173,11 +188,11 @@ def _take_strips(args: argparse.Namespace, files: Files) -> bool:
     return not whole and (args.heatmap is None or takes_strips(args.heatmap.suffix))
 
 
-def _plan_only(upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray") -> Write:
-    """Plan a picture, write nothing."""
+def _plan_only(upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray") -> Upscaled:
+    """Plan a picture, with nothing to write."""
     begun = time.perf_counter()
     plan = upscaler.plan(planes, **how)
-    return lambda: (plan, _planned(upscaler, plan, 1e3 * (time.perf_counter() - begun)))
+    return Upscaled(plan, _planned(upscaler, plan, 1e3 * (time.perf_counter() - begun)))
 
 
 def _planned(upscaler: "Upscaler", plan: "Plan", plan_ms: float) -> dict[str, Any]:
@@ -189,9 +204,9 @@ def _planned(upscaler: "Upscaler", plan: "Plan", plan_ms: float) -> dict[str, An
     return statistics(plan, time_ms=time_ms, macs=0.0, **engine)
 
 
-def _reduce(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray", image: "Image",
-            to: tuple[int, int], files: Files) -> Write:  # fmt: skip
-    """Resize a picture that is to be no larger than it is; what it returns writes it, and a heat map."""
+def _reduce(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray",
+            to: tuple[int, int]) -> Upscaled:  # fmt: skip
+    """Resize a picture that is to be no larger than it is."""
     from ..imaging.resample import resize
 
     plan = replace(upscaler.plan(planes, **how), note="no larger than the picture: resized without a sub-net")
@@ -199,62 +214,65 @@ def _reduce(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any],
     result = resize(planes, *to)
     stats = _planned(upscaler, plan, 0.0)
     stats["time_ms"]["resize"] = 1e3 * (time.perf_counter() - begun)
-    return _writing(args, result, plan, stats, image, files)
+    return Upscaled(plan, stats, result, _sharpened(args, result, stats))
 
 
 def _upscale_whole(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray",
-                   image: "Image", to: tuple[int, int], files: Files) -> Write:  # fmt: skip
-    """Upscale a picture in memory; what it returns writes it, and its heat map."""
+                   to: tuple[int, int]) -> Upscaled:  # fmt: skip
+    """Upscale a picture in memory."""
     from ..imaging.resample import resize
 
-    result = upscaler.upscale(planes, **how)
-    if result.image.shape[:2] == to:
-        return _writing(args, result.image, result.plan, result.stats, image, files)
+    upscaled = upscaler.upscale(planes, **how)
+    result, stats = upscaled.image, upscaled.stats
+    if result.shape[:2] != to:
+        begun = time.perf_counter()
+        result = resize(result, *to)
+        stats["time_ms"]["resize"] = 1e3 * (time.perf_counter() - begun)
+    return Upscaled(upscaled.plan, stats, result, _sharpened(args, result, stats))
+
+
+def _sharpened(args: argparse.Namespace, result: "np.ndarray", stats: dict[str, Any]) -> "np.ndarray":
+    """The result sharpened, if that is asked for, which the report then has the time of."""
+    from ..imaging.filters import sharpen
+
+    if not args.sharpen:
+        return result
     begun = time.perf_counter()
-    resized = resize(result.image, *to)
-    result.stats["time_ms"]["resize"] = 1e3 * (time.perf_counter() - begun)
-    return _writing(args, resized, result.plan, result.stats, image, files)
+    finished = sharpen(result, args.sharpen)
+    stats["time_ms"]["sharpen"] = 1e3 * (time.perf_counter() - begun)
+    return finished
 
 
-def _writing(args: argparse.Namespace, result: "np.ndarray", plan: "Plan", stats: dict[str, Any], image: "Image",
-             files: Files) -> Write:  # fmt: skip
-    """Writes a result of `image`, sharpened if that is asked for, its heat map and the page to compare."""
+def _write(args: argparse.Namespace, files: Files, image: "Image", upscaled: Upscaled) -> None:
+    """Write the result of `image`, its heat map and the page to compare."""
     import numpy as np
 
     from ..atomic import write_bytes
     from ..channels import split_alpha
     from ..compare_page import compare_page
-    from ..imaging.filters import sharpen
     from ..imaging.io import Image, encode_image, errors_about, write_image
     from ..report import heat_map, legend_strip
 
-    begun, finished = time.perf_counter(), result
-    if args.sharpen:
-        finished = sharpen(result, args.sharpen)
-        stats["time_ms"]["sharpen"] = 1e3 * (time.perf_counter() - begun)
-
-    def write() -> "tuple[Plan, dict[str, Any]]":
-        pixels, alpha = split_alpha(finished)
-        whole = replace(image, pixels=pixels, alpha=alpha)
-        if files.target == STREAM:
-            sys.stdout.buffer.write(encode_image(whole, files.encoding, name="stdout"))
-            sys.stdout.buffer.flush()
-        else:
-            write_image(files.target, whole, files.encoding)
-        if args.heatmap:
-            strip = legend_strip(stats, result.shape[1])
-            write_image(args.heatmap, Image(np.vstack([heat_map(result, plan, height=len(result)), strip])))
-        if args.compare:
-            page = compare_page(image.planes, finished, plan, stats, image.icc_profile, files.target.name)
-            with errors_about(args.compare):
-                write_bytes(args.compare, page.encode(errors="replace"))  # a name may be no text
-        return plan, stats
-
-    return write
+    plan, stats, result, finished = upscaled.plan, upscaled.stats, upscaled.result, upscaled.finished
+    assert result is not None and finished is not None, "there is nothing to write"
+    pixels, alpha = split_alpha(finished)
+    whole = replace(image, pixels=pixels, alpha=alpha)
+    if files.target == STREAM:
+        sys.stdout.buffer.write(encode_image(whole, files.encoding, name="stdout"))
+        sys.stdout.buffer.flush()
+    else:
+        write_image(files.target, whole, files.encoding)
+    if args.heatmap:
+        strip = legend_strip(stats, result.shape[1])
+        write_image(args.heatmap, Image(np.vstack([heat_map(result, plan, height=len(result)), strip])))
+    if args.compare:
+        page = compare_page(image.planes, finished, plan, stats, image.icc_profile, files.target.name)
+        with errors_about(args.compare):
+            write_bytes(args.compare, page.encode(errors="replace"))  # a name may be no text
 
 
 def _upscale_in_strips(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray",
-                       image: "Image", to: tuple[int, int], files: Files) -> Write:  # fmt: skip
+                       image: "Image", to: tuple[int, int], files: Files) -> Upscaled:  # fmt: skip
     """As `_upscale_whole`, but from top to bottom and written as it comes, so that memory does not grow with it."""
     import numpy as np
 
@@ -291,4 +309,4 @@ def _upscale_in_strips(args: argparse.Namespace, upscaler: "Upscaler", how: dict
     stats = strips.stats
     if sharpener:
         stats["time_ms"]["sharpen"] = sharpen_ms
-    return lambda: (strips.plan, stats)
+    return Upscaled(strips.plan, stats)

@@ -15,7 +15,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ..errors import ArmSRError, BackendError, UsageError
 from ..manifest import file_digest
 from .files import STREAM, Files
-from .picture import Write, read, upscale_picture
+from .picture import read, upscale_picture, write_picture
 from .upscalers import Upscalers
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def check_scale_out(args: argparse.Namespace) -> None:
 
 
 def scaled_out(args: argparse.Namespace, how: dict[str, Any], upscalers: Upscalers,
-               job: "Job") -> Generator[tuple[Files, Write], None, None]:  # fmt: skip
+               job: "Job") -> Generator[tuple[Files, Callable[[], Any]], None, None]:  # fmt: skip
     """The pictures of the job as they are finished; call what comes with each for what it gives or raises.
 
     A picture whose output has its name is in the manifest when it is told of. Raises BackendError when the cluster
@@ -90,7 +90,7 @@ def scaled_out(args: argparse.Namespace, how: dict[str, Any], upscalers: Upscale
                 left.remove(row["number"])
                 if not isinstance(finished, Exception):
                     finished, digests = finished
-                    job.note(file, job.sizes[file], *digests)
+                    job.note(file, *digests)
                 height, width = job.sizes[file]
                 job.bar.update(height * width)
                 yield file, partial(_given, finished)
@@ -172,8 +172,9 @@ class Worker:
     def _upscaled(self, file: Files) -> tuple[Any, tuple[str, str]]:
         upscalers = self._upscalers  # first, because only then names of files mean what they do for the driver
         picture = read(file, with_digest=True)
-        outcome = upscale_picture(self._args, upscalers, self._how, file, picture)()
-        return outcome, (picture.digest, file_digest(file.target))
+        upscaled = upscale_picture(self._args, upscalers, self._how, file, picture)
+        told = write_picture(self._args, file, picture, upscaled)
+        return told, (picture.digest, file_digest(file.target))
 
 
 class _ForThisThread(io.TextIOBase):

@@ -8,16 +8,25 @@ Exit status: 0, 1 when some pictures failed, 2 for wrong usage.
 
 import argparse
 import os
+from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from .files import STREAM, Files, add_encoding, find_files
 from .job import Job
 from .options import add_choice, add_model, add_sharpen, add_size, add_talk, choice_of, path, report_file, size_of
 from .outcomes import Outcomes
-from .picture import Picture, Write, all_of_stdin, is_large, read, upscale_picture
+from .picture import Picture, Upscaled, all_of_stdin, is_large, read, upscale_picture, write_picture
 from .pipeline import overlapped
 from .scale_out import add_scale_out, check_scale_out, scaled_out
 from .upscalers import Upscalers
+
+if TYPE_CHECKING:
+    from ..scheduler import Plan
+
+Told = tuple["Plan", dict[str, Any]]
+"""Plan and report of a picture that is done."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,24 +104,30 @@ def run(args: argparse.Namespace) -> int:
         def read_it(file: Files) -> Picture:
             return job.read(file) if job else read(file, stdin)
 
-        def work(file: Files, picture: Picture) -> Write:
-            write = upscale_picture(args, upscalers, how, file, picture, job.bar if job else None)
-            return job.noted(write, file, picture) if job else write
+        def work(file: Files, picture: Picture) -> Callable[[], Told]:
+            upscaled = upscale_picture(args, upscalers, how, file, picture, job.bar if job else None)
+            return partial(finish, file, picture, upscaled)
+
+        def finish(file: Files, picture: Picture, upscaled: Upscaled) -> Told:
+            told = write_picture(args, file, picture, upscaled)
+            if job:
+                job.note(file, picture.digest)
+            return told
 
         def alone(picture: Picture) -> bool:
             return by_clock or len(files) == 1 or is_large(picture.size, upscalers)
 
-        def tell(file: Files, finish: "Write") -> None:
+        def tell(file: Files, done: Callable[[], Told]) -> None:
             try:
-                outcomes.succeeded(*finish())
+                outcomes.succeeded(*done())
             except (ImageError, BackendError) as error:
                 outcomes.failed(file.source, str(error))
             except MemoryError:
                 outcomes.failed(file.source, f"{file.source}: not enough memory; cut the picture into smaller ones")
 
         if args.ray is not None and job:
-            for file, finish in at_the_end.enter_context(closing(scaled_out(args, how, upscalers, job))):
-                tell(file, finish)
+            for file, done in at_the_end.enter_context(closing(scaled_out(args, how, upscalers, job))):
+                tell(file, done)
         else:
             steps = at_the_end.enter_context(closing(overlapped(files, read_it, work, alone)))
             for file in files:

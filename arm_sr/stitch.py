@@ -180,7 +180,8 @@ def keep_flat_borders(sr: np.ndarray, image: np.ndarray, scale: int, first: int 
         upright = around.shape[0] > around.shape[1]  # long rows are filtered faster
         steps = cv2.morphologyEx(cv2.transpose(around) if upright else around, cv2.MORPH_GRADIENT, kernel)
         flat = cv2.inRange(steps, zero, zero)
-        flat = (cv2.transpose(flat) if upright else flat)[top - above :, columns.start - left :][: bottom - top, : columns.stop - columns.start]
+        flat = (cv2.transpose(flat) if upright else flat)[top - above :, columns.start - left :]
+        flat = flat[: bottom - top, : columns.stop - columns.start]
         x, y, wide, tall = cv2.boundingRect(flat)
         if wide:
             size = (scale * wide, scale * tall)

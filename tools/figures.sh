@@ -87,7 +87,7 @@ figures_overhead() {
 Medians of seven rounds; planning is run five times as often.
 
 TEXT
-    benchmark overhead --data "$data/val" --min-side 2040 --repeats 7 --backend onnxruntime openvino:bf16 opencv
+    benchmark overhead --data "$data/val" --min-side 2040 --repeats 7 --backend onnxruntime openvino openvino:bf16 opencv
 }
 
 figures_prediction() {

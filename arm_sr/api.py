@@ -68,7 +68,7 @@ class Upscaler:
             is then a share of its time, as measured there or else as the compiler models it.
         lut: edge-to-PSNR table to use instead of the model's own.
         cost: cost table, or a file with one (JSON), to use instead of MACs; `%` is then a share of what a picture
-            costs by it with the largest sub-net everywhere, interpolation and planning included.
+            costs by it with the largest sub-net everywhere, that of `bicubic` included.
         progress: called with the LR pixels of each finished tile, without the context that was computed around it.
 
     Raises:
@@ -98,7 +98,6 @@ class Upscaler:
         with suppress(ArtefactError):  # raised where a table is needed
             self.planner.table  # noqa: B018  read now, so that no picture waits for it
         self.progress = progress
-        self._radius = max(subnet.receptive_radius for subnet in self.card.subnets.values())
         # Milliseconds that a unit of cost took in the last calls with a deadline; nothing is known of MACs at first.
         self._pace: dict[str, float | None] = {"ms": 1.0, "MAC": None}
         self._ready = {0}  # numbers of the branches that are loaded
@@ -188,7 +187,7 @@ class Upscaler:
             self.backend.load(self.branches[branch])
             self._ready.add(branch)
         loaded = time.perf_counter()
-        rendering = Rendering(plan, rgb, self.backend, self._radius, self.progress, largest)
+        rendering = Rendering(plan, rgb, self.backend, self.card.receptive_radius, self.progress, largest)
         return begun, image, plan, rendering, {"plan": 1e3 * (planned - begun), "load": 1e3 * (loaded - planned)}
 
     def improve(self, image: np.ndarray, deadline: str | None = None, objective: str | None = None) -> Iterator[Result]:

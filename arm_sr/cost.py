@@ -16,7 +16,7 @@ from .models import BICUBIC, ModelCard
 Group = tuple[tuple[int, int], ...]
 """Height and width of tiles that are counted together, in LR pixels."""
 TILES: tuple[Group, ...] = (
-    ((38, 38), (35, 39), (38, 35), (35, 36), (38, 33), (33, 40)),
+    ((38, 38), (35, 39), (38, 35), (35, 36), (38, 41), (35, 43)),
     ((70, 70), (38, 134), (38, 102), (70, 37)),
     ((134, 101), (102, 135)),
     ((190, 300),),

@@ -113,6 +113,11 @@ class ModelCard:
         return change["loss_db"] if change else math.inf
 
     @property
+    def receptive_radius(self) -> int:
+        """LR pixels around one that its result depends on at most, by any sub-net."""
+        return max(subnet.receptive_radius for subnet in self.subnets.values())
+
+    @property
     def largest(self) -> str:
         """Name of the dearest sub-net."""
         return self.branches[-1]

@@ -238,7 +238,7 @@ class Planner:
         note = ""
         if not chosen.any() and interpolation > most:
             note = (
-                f"the budget of {limit.text} is below the cost of planning and interpolation, "
+                f"the budget of {limit.text} is below the cost of planning, interpolation and stitching, "
                 f"{interpolation:.2f} {table.unit}: the picture is interpolated"
             )
         return self.finish(grid, chosen, mse, table, limit.kind, limit.text, objective, note)
@@ -252,7 +252,7 @@ class Planner:
         pixels = int(areas.sum())
         if not note and table is self._backend.modelled_cost:
             note = f"costs {table.source}"
-        interpolation, macs = table.one_pass(0, pixels), tiles.cost(self.macs)
+        interpolation = table.one_pass(0, pixels)
         return Plan(
             model=self.card.name,
             model_sha256=self.card.sha256,
@@ -264,10 +264,10 @@ class Planner:
             kind=kind,
             requested=requested,
             objective=objective,
-            cost=(macs if table is self.macs else tiles.cost(table)) + interpolation,
+            cost=tiles.cost(table) + interpolation,
             cost_largest=table.one_pass(-1, pixels) + interpolation,
             unit=table.unit,
-            macs=macs,
+            macs=tiles.cost(self.macs),
             macs_largest=self.macs.one_pass(-1, pixels),
             predicted_mse=None if mse is None else total_error(mse * areas[:, None], branches) / pixels,
             note=note,

@@ -101,7 +101,7 @@ def statistics(plan: Plan, *, macs: np.ndarray | float, time_ms: dict[str, float
         precision: arithmetic of the engine.
     """
     height, width = plan.grid.height, plan.grid.width
-    of_branches = (np.zeros(len(plan.branches)) + macs).tolist()
+    of_branches = np.broadcast_to(macs, len(plan.branches)).tolist()
     computed = float(sum(of_branches))
     spent_ms = sum(time_ms.get(stage, 0.0) for stage in INFERENCE)
     planned: float | None

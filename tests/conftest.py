@@ -27,7 +27,7 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _own_calibration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What this machine was measured to be, and the engine that `auto` therefore takes, is no matter of tests; where it
     is measured in them, one round is enough."""
     with pytest.MonkeyPatch.context() as patch:

@@ -18,6 +18,7 @@ from arm_sr.calibration import TILES, _ranking_path, calibrate_all, fastest, fit
 from arm_sr.cost import CostTable
 from arm_sr.models import ModelCard
 from arm_sr.planner import Planner
+from arm_sr.scheduler import Plan
 
 SIZES = [(6, 8000), (4, 16458), (2, 27304), (1, 57000)]
 """Numbers of tiles and of their LR pixels."""
@@ -54,7 +55,7 @@ def card(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> M
 
 
 class Machine(Backend):
-    """A clock, an engine and all that is done beside it in one: time passes as they say."""
+    """A clock, an engine and a planner in one: time passes as they say."""
 
     name, version, precision, cost = "made up", "1", "fp32", None
 
@@ -67,8 +68,8 @@ class Machine(Backend):
         self.seen.add((branch, batch.shape))
         return np.zeros((count, self.card.scale * height, self.card.scale * width, 3), np.uint8)
 
-    def beside_inference(self, picture: np.ndarray) -> float:
-        return 2 + 0.0005 * picture.shape[0] * picture.shape[1]
+    def planning(self, picture: np.ndarray) -> None:
+        self.now += 2 + 0.0005 * picture.shape[0] * picture.shape[1]
 
 
 @pytest.fixture
@@ -78,7 +79,13 @@ def measured(card: ModelCard, monkeypatch: pytest.MonkeyPatch) -> Callable[[Mach
 
     def by(machine: Machine) -> CostTable:
         monkeypatch.setattr(calibration.time, "perf_counter", lambda: machine.now / 1e3)
-        monkeypatch.setattr(calibration, "_beside_inference", lambda card, backend: machine.beside_inference)
+        plan = Planner.plan
+
+        def slow_plan(planner: Planner, picture: np.ndarray, **how: str | None) -> Plan:
+            machine.planning(picture)
+            return plan(planner, picture, **how)
+
+        monkeypatch.setattr(Planner, "plan", slow_plan)
         return calibration.measure(card, machine)
 
     return by
@@ -104,7 +111,11 @@ def test_rounds_that_are_left_out_change_no_cost(card, measured):
 
     machine = Slow(card)
     table = measured(machine)
-    assert len({shape for _, shape in machine.seen}) == 2 * sum(map(len, TILES))
+    shapes = {shape for _, shape in machine.seen}
+    tiles = [tile for group in TILES for tile in group]
+    first = calibration.ROUNDS // 2 + 1
+    rounds = [n for n in range(-first, first + 1) if all((1, high + n, wide, 3) in shapes for high, wide in tiles)]
+    assert [first - 1, first] == rounds
     assert [350, 350] == pytest.approx(table.per_call[1:].tolist(), rel=0.01)
     assert [0.2, 0.2] == pytest.approx(table.per_pixel[1:].tolist(), rel=0.01)
 

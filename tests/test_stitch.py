@@ -121,3 +121,17 @@ def test_borders_get_the_colour_around_them(height, width, scale, seed, data):
     keep_flat_borders(upper, image, scale)
     keep_flat_borders(lower, image, scale, cut)
     assert np.array_equal(expected, np.concatenate([upper, lower]))
+
+
+@pytest.mark.parametrize(("width", "scale"), [(12_000, 3), (33_000, 4)])
+def test_borders_of_long_pictures_get_the_colour_around_them(width, scale):
+    """Pixel by pixel, however large the numbers of the pixels are."""
+    run = 2 * REACH + 3
+    colours = np.random.default_rng(0).integers(1, 256, (1, -(-width // run), 3), dtype=np.uint8)
+    image = colours.repeat(run, axis=1)[:, :width]
+    inner = (np.arange(width) % run >= REACH) & (np.arange(width) % run < run - REACH)
+    expected = np.where(inner[:, None], image, 0).repeat(scale, axis=0).repeat(scale, axis=1)
+    sr = np.zeros((scale, scale * width, 3), np.uint8)
+    keep_flat_borders(sr, image, scale)
+    ends = slice(scale * REACH, -scale * run)  # at an end nothing beyond it is seen
+    assert np.array_equal(expected[:, ends], sr[:, ends])

@@ -34,7 +34,7 @@ SMALLEST = 2500
 threads, which a part gets that runs alone, leave idle."""
 ALONE = 2 / 3
 """A part runs alone that is more than so much of the work that is left: one thread would be at it when the others have
-long done the rest."""
+long done the rest. As found with two threads; with more a smaller share may be better."""
 MOST_NETWORKS = 8
 """So many parts are computed at once at most; every network has its own copy of the weights."""
 
@@ -129,10 +129,10 @@ class OpenCv(Backend):
     def _in_turn(self, parts: list[tuple[int, str, Part]]) -> Iterator[int]:
         """The dearest parts first; yields the number of the tile of each that is done."""
         parts.sort(key=self._work, reverse=True)
-        left = sum(map(self._work, parts))
-        while parts and self._work(parts[0]) > ALONE * left:
+        work = sum(map(self._work, parts))
+        while parts and self._work(parts[0]) > ALONE * work:
             number, branch, part = first = parts.pop(0)
-            left -= self._work(first)
+            work -= self._work(first)
             with _threads(self._threads):
                 self._run_part(branch, part)
             yield number

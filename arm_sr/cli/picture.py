@@ -48,10 +48,10 @@ class Upscaled:
     plan: "Plan"
     stats: dict[str, Any]
     """Its report so far."""
-    result: "np.ndarray | None" = None
-    """What is left to write, before and"""
-    finished: "np.ndarray | None" = None
-    """after sharpening; None when nothing was to be written, or all is, strip by strip."""
+    pixels: "np.ndarray | None" = None
+    """What is left to write; None when nothing was to be written, or all is, strip by strip."""
+    heat_map: "np.ndarray | None" = None
+    """The same with its legend; None where nobody asked for it."""
 
 
 def read(files: Files, stdin: bytes = b"", with_digest: bool = False) -> Picture:
@@ -123,33 +123,33 @@ def upscale_picture(args: argparse.Namespace, upscalers: Upscalers, how: dict[st
         if not args.dry_run:
             _check(args, files, image, to, len(upscaler.branches))
         if args.dry_run:
-            upscaled = _plan_only(upscaler, how, planes)
+            made = _plan_only(upscaler, how, planes)
         elif not enlarged:
-            upscaled = _reduce(args, upscaler, how, planes, to)
+            made = _reduce(args, upscaler, how, planes, to)
         elif is_large(picture.size, upscalers) and args.deadline is None and _take_strips(args, files):
-            upscaled = _upscale_in_strips(args, upscaler, how, planes, image, to, files)
+            made = _upscale_in_strips(args, upscaler, how, planes, image, to, files)
         else:
-            upscaled = _upscale_whole(args, upscaler, how, planes, to)
-    time_ms = {"resize": 0.0, "sharpen": 0.0, **upscaled.stats["time_ms"]}
+            made = _upscale_whole(args, upscaler, how, planes, to)
+    time_ms = {"resize": 0.0, "sharpen": 0.0, **made.stats["time_ms"]}
     inner_ms = time_ms["total"] + time_ms["resize"] + time_ms["sharpen"]
     own_ms = 1e3 * (time.perf_counter() - begun)
     time_ms |= {"read": picture.read_ms, "write": own_ms - inner_ms, "total": picture.read_ms + own_ms}
     output = {"width": to[1], "height": to[0]}
-    return replace(upscaled, stats=upscaled.stats | {"time_ms": time_ms, "output": output, "sharpen": args.sharpen})
+    return replace(made, stats=made.stats | {"time_ms": time_ms, "output": output, "sharpen": args.sharpen})
 
 
 def write_picture(args: argparse.Namespace, files: Files, picture: Picture,
                   upscaled: Upscaled) -> "tuple[Plan, dict[str, Any]]":  # fmt: skip
     """Write what is left to write of an upscaled picture; its plan and its report."""
-    begun, stats = time.perf_counter(), upscaled.stats
-    if upscaled.finished is not None:
-        _write(args, files, picture.image, upscaled)
+    begun = time.perf_counter()
+    if upscaled.pixels is not None:
+        _write(args, files, picture.image, upscaled, upscaled.pixels)
     ms = 1e3 * (time.perf_counter() - begun)
-    time_ms = stats["time_ms"]
-    time_ms |= {"write": time_ms["write"] + ms, "total": time_ms["total"] + ms}
+    time_ms = upscaled.stats["time_ms"]
+    time_ms = time_ms | {"write": time_ms["write"] + ms, "total": time_ms["total"] + ms}
     where = {} if args.dry_run else {"output_file": str(files.target)}
     rounded = {name: round(value, 3) for name, value in time_ms.items()}
-    return upscaled.plan, {"file": str(files.source), **where, **stats, "time_ms": rounded}
+    return upscaled.plan, {"file": str(files.source), **where, **upscaled.stats, "time_ms": rounded}
 
 
 def _check(args: argparse.Namespace, files: Files, image: "Image", to: tuple[int, int], branches: int) -> None:
@@ -214,7 +214,7 @@ def _reduce(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any],
     result = resize(planes, *to)
     stats = _planned(upscaler, plan, 0.0)
     stats["time_ms"]["resize"] = 1e3 * (time.perf_counter() - begun)
-    return Upscaled(plan, stats, result, _sharpened(args, result, stats))
+    return _finished(args, result, plan, stats)
 
 
 def _upscale_whole(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str, Any], planes: "np.ndarray",
@@ -222,51 +222,51 @@ def _upscale_whole(args: argparse.Namespace, upscaler: "Upscaler", how: dict[str
     """Upscale a picture in memory."""
     from ..imaging.resample import resize
 
-    upscaled = upscaler.upscale(planes, **how)
-    result, stats = upscaled.image, upscaled.stats
-    if result.shape[:2] != to:
+    result = upscaler.upscale(planes, **how)
+    pixels, stats = result.image, result.stats
+    if pixels.shape[:2] != to:
         begun = time.perf_counter()
-        result = resize(result, *to)
+        pixels = resize(pixels, *to)
         stats["time_ms"]["resize"] = 1e3 * (time.perf_counter() - begun)
-    return Upscaled(upscaled.plan, stats, result, _sharpened(args, result, stats))
+    return _finished(args, pixels, result.plan, stats)
 
 
-def _sharpened(args: argparse.Namespace, result: "np.ndarray", stats: dict[str, Any]) -> "np.ndarray":
-    """The result sharpened, if that is asked for, which the report then has the time of."""
-    from ..imaging.filters import sharpen
-
-    if not args.sharpen:
-        return result
-    begun = time.perf_counter()
-    finished = sharpen(result, args.sharpen)
-    stats["time_ms"]["sharpen"] = 1e3 * (time.perf_counter() - begun)
-    return finished
-
-
-def _write(args: argparse.Namespace, files: Files, image: "Image", upscaled: Upscaled) -> None:
-    """Write the result of `image`, its heat map and the page to compare."""
+def _finished(args: argparse.Namespace, pixels: "np.ndarray", plan: "Plan", stats: dict[str, Any]) -> Upscaled:
+    """Make the heat map, and sharpen, as far as they are asked for."""
     import numpy as np
 
+    from ..imaging.filters import sharpen
+    from ..report import heat_map, legend_strip
+
+    heat = None
+    if args.heatmap:
+        heat = np.vstack([heat_map(pixels, plan, height=len(pixels)), legend_strip(stats, pixels.shape[1])])
+    if args.sharpen:
+        begun = time.perf_counter()
+        pixels = sharpen(pixels, args.sharpen)
+        stats["time_ms"]["sharpen"] = 1e3 * (time.perf_counter() - begun)
+    return Upscaled(plan, stats, pixels, heat)
+
+
+def _write(args: argparse.Namespace, files: Files, image: "Image", upscaled: Upscaled, pixels: "np.ndarray") -> None:
+    """Write the result of `image`, its heat map and the page to compare."""
     from ..atomic import write_bytes
     from ..channels import split_alpha
     from ..compare_page import compare_page
     from ..imaging.io import Image, encode_image, errors_about, write_image
-    from ..report import heat_map, legend_strip
 
-    plan, stats, result, finished = upscaled.plan, upscaled.stats, upscaled.result, upscaled.finished
-    assert result is not None and finished is not None, "there is nothing to write"
-    pixels, alpha = split_alpha(finished)
-    whole = replace(image, pixels=pixels, alpha=alpha)
+    colours, alpha = split_alpha(pixels)
+    whole = replace(image, pixels=colours, alpha=alpha)
     if files.target == STREAM:
         sys.stdout.buffer.write(encode_image(whole, files.encoding, name="stdout"))
         sys.stdout.buffer.flush()
     else:
         write_image(files.target, whole, files.encoding)
-    if args.heatmap:
-        strip = legend_strip(stats, result.shape[1])
-        write_image(args.heatmap, Image(np.vstack([heat_map(result, plan, height=len(result)), strip])))
+    if upscaled.heat_map is not None:
+        write_image(args.heatmap, Image(upscaled.heat_map))
     if args.compare:
-        page = compare_page(image.planes, finished, plan, stats, image.icc_profile, files.target.name)
+        about = (upscaled.plan, upscaled.stats, image.icc_profile, files.target.name)
+        page = compare_page(image.planes, pixels, *about)
         with errors_about(args.compare):
             write_bytes(args.compare, page.encode(errors="replace"))  # a name may be no text
 
@@ -283,7 +283,7 @@ def _upscale_in_strips(args: argparse.Namespace, upscaler: "Upscaler", how: dict
 
     sharpener, sharpen_ms = StripSharpener(args.sharpen) if args.sharpen else None, 0.0
     strips = upscaler.strips(planes, **how)
-    upscaled = (planes.shape[0] * upscaler.scale, planes.shape[1] * upscaler.scale)
+    full = (planes.shape[0] * upscaler.scale, planes.shape[1] * upscaler.scale)
     height, width = to
     channels = planes.shape[2] if planes.ndim == 3 else 1
     with ExitStack() as opened:
@@ -295,7 +295,7 @@ def _upscale_in_strips(args: argparse.Namespace, upscaler: "Upscaler", how: dict
             tall = height + legend_height(len(upscaler.branches), width)
             heat = opened.enter_context(write_strips(args.heatmap, (tall, width, 3), np.uint8, None))
         first = 0
-        for rows in strips if upscaled == to else resize_rows(strips, upscaled, to):
+        for rows in strips if full == to else resize_rows(strips, full, to):
             if heat:
                 heat.write(heat_map(rows, strips.plan, first, height))
             first += len(rows)

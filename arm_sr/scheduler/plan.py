@@ -44,7 +44,7 @@ class Plan:
     objective: str
     """`mse` or `psnr`."""
     cost: float
-    """Predicted cost in `unit`, interpolation and planning included."""
+    """Predicted cost in `unit`; in milliseconds everything beside inference is included."""
     cost_largest: float
     """The same of one pass of the largest sub-net, without halo; what a share is of."""
     unit: str

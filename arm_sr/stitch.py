@@ -186,7 +186,7 @@ def keep_flat_borders(sr: np.ndarray, image: np.ndarray, scale: int, first: int 
         if wide:
             size = (scale * wide, scale * tall)
             where, colours = (
-                cv2.resize(part[y : y + tall, x : x + wide], size, interpolation=cv2.INTER_NEAREST)  # the other is wrong in 4.x
+                cv2.resize(part[y : y + tall, x : x + wide], size, interpolation=cv2.INTER_NEAREST)
                 for part in (flat, image[top:, columns])
             )
             target = sr[scale * (top - first + y) :, scale * (columns.start + x) :][: size[1], : size[0]]

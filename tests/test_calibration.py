@@ -75,7 +75,7 @@ class Machine(Backend):
 @pytest.fixture
 def measured(card: ModelCard, monkeypatch: pytest.MonkeyPatch) -> Callable[[Machine], CostTable]:
     """The costs of a machine, by a clock that only it moves, which has time for all rounds."""
-    monkeypatch.setattr(calibration, "LONGEST", 9.0)
+    monkeypatch.setattr(calibration, "LONGEST", 99.0)
 
     def by(machine: Machine) -> CostTable:
         monkeypatch.setattr(calibration.time, "perf_counter", lambda: machine.now / 1e3)

@@ -408,7 +408,7 @@ def test_time_budgets_use_the_given_costs(photo: np.ndarray, tmp_path: Path) -> 
     with pytest.raises(UsageError, match=r"the cost table is of bicubic, a, b, c; 'plain-x4' has bicubic, w16"):
         Upscaler("plain-x4", cost=foreign)
     few = upscaler.plan(image, "0.01ms")
-    assert "below the cost of planning and interpolation" in few.note
+    assert "below the cost of planning, interpolation and stitching" in few.note
     assert not few.branch_map.any()
     assert "MAC" == upscaler.plan(image, "0.5GMAC").unit
 

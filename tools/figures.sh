@@ -59,7 +59,7 @@ All arms of a picture in turn in one run, medians of seven rounds. `time` is a b
 measured time, `trade-off` is `--eta` with `--objective mse` by the same measured costs. The 2040-pixel pictures of `val`:
 
 TEXT
-    benchmark curve --data "$data/val" --min-side 2040 --backend onnxruntime openvino:bf16 opencv --repeats 7 --budgets 60% --trade-offs 1,3,10
+    benchmark curve --data "$data/val" --min-side 2040 --backend onnxruntime openvino:bf16 opencv --repeats 7 --budgets 60% --trade-offs 1,3,6,10
     printf '`val4k`:\n\n'
     benchmark curve --data "$data/val4k" --backend onnxruntime --repeats 7 --budgets 45% --trade-offs 3,4,5
     printf 'Urban100:\n\n'
@@ -73,7 +73,7 @@ figures_arm() {
 Patches of 32 at a step of 28, one call each, ARM's table and rule, on the same sub-nets; one thread.
 
 TEXT
-    for options in "opencv --trade-offs 1,1.3,1.5,2.8,3,3.3,8 --etas 0.75,1,1.5,best" "onnxruntime --trade-offs 1.1,2.7 --etas 1,1.5"; do
+    for options in "onnxruntime --trade-offs 1,2.5,2.7 --etas 1,1.5" "opencv --trade-offs 0.5,1,2.5,2.8,5,6 --etas 0.75,1,1.5,best"; do
         # shellcheck disable=SC2086
         benchmark curve --data "$data/val" --min-side 2040 --threads 1 --repeats 7 --budgets 40% \
             --arm lut/plain-x4.arm.json --backend $options

@@ -73,7 +73,7 @@ figures_arm() {
 Patches of 32 at a step of 28, one call each, ARM's table and rule, on the same sub-nets; one thread.
 
 TEXT
-    for options in "onnxruntime --trade-offs 1,2.5,2.7 --etas 1,1.5" "opencv --trade-offs 0.5,1,2.5,2.8,5,6 --etas 0.75,1,1.5,best"; do
+    for options in "onnxruntime --trade-offs 1,2.5,2.7 --etas 1,1.5" "opencv --trade-offs 1,1.3,1.5,2.8,3,3.3,8 --etas 0.75,1,1.5,best"; do
         # shellcheck disable=SC2086
         benchmark curve --data "$data/val" --min-side 2040 --threads 1 --repeats 7 --budgets 40% \
             --arm lut/plain-x4.arm.json --backend $options

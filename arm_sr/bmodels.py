@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .atomic import write_bytes
-from .cost import TILES, CostTable, fit_cost
+from .cost import TILES, CostTable, fit_cost, tile_sizes
 from .errors import ArtefactError, UsageError
 from .fixed_tiles import tiles_along
 from .json_text import parse_json
@@ -177,12 +177,11 @@ class Bmodels:
         Transfers and launches are not in it, nor is interpolation, which runs on the host.
         """
         precision, nets = self.choose(chip, precision, card)
-        sizes = [(len(group), sum(height * width for height, width in group)) for group in TILES]
         costs = {BICUBIC: (0.0, 0.0)}
         for branch, mine in nets.items():
             halo = min(card.halo, card.subnets[branch].receptive_radius)
             ms = [sum(covering(mine, *rectangle, halo)[1] for rectangle in group) for group in TILES]
-            costs[branch] = fit_cost(sizes, ms)
+            costs[branch] = fit_cost(tile_sizes(), ms)
         per_call, per_pixel = np.array([costs[name] for name in card.branches]).T
         source = f"modelled by {self.compiler} from cycles of {chip} {precision}, without transfers"
         return CostTable("ms", card.branches, per_call, per_pixel, source)

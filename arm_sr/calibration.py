@@ -16,7 +16,7 @@ from tqdm import tqdm
 from .atomic import write_bytes
 from .backends import BACKENDS, EXACT, PRECISIONS, Backend, open_backend, usable_backends
 from .backends.threads import allowed_threads
-from .cost import TILES, CostTable, Group, fit_cost
+from .cost import TILES, CostTable, Group, fit_cost, tile_sizes
 from .errors import ArtefactError, BackendError, UsageError
 from .json_text import parse_json
 from .models import ModelCard, digest
@@ -82,8 +82,7 @@ def _costs(measured: Callable[[int], list[list[float]]]) -> np.ndarray:
             break
     times = np.median(rounds[1:], axis=0)  # the first round found a cold engine
     taller_by = ROUNDS // 2 - (len(rounds) - 2) / 2  # on average; not 0 where rounds were left out
-    sizes = [(len(group), sum((height + taller_by) * width for height, width in group)) for group in TILES]
-    return np.array([fit_cost(sizes, ms) for ms in times])
+    return np.array([fit_cost(tile_sizes(taller_by), ms) for ms in times])
 
 
 def _beside_inference(card: ModelCard, backend: Backend) -> Callable[[np.ndarray], float]:

@@ -25,6 +25,11 @@ TILES: tuple[Group, ...] = (
 some engines compute at once. No two are equally wide, so that none has the shape of another with some rows less."""
 
 
+def tile_sizes(taller: float = 0.0) -> list[tuple[int, float]]:
+    """Of every group of `TILES` the number of tiles and of their LR pixels, each so many rows taller."""
+    return [(len(group), sum((height + taller) * width for height, width in group)) for group in TILES]
+
+
 @dataclass(frozen=True)
 class CostTable:
     """Cost of every branch on one device.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .files import STREAM, Files
 from .upscalers import Upscalers
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ..api import Upscaler
     from ..imaging.io import Image
     from ..scheduler import Plan
+
+Told: TypeAlias = tuple["Plan", dict[str, Any]]
+"""Plan and report of a picture that is done."""
 
 STRIPS_FROM = 64_000_000
 """Pixels of a result from which on no other picture is in memory beside it, and it is computed and written in strips
@@ -138,8 +141,7 @@ def upscale_picture(args: argparse.Namespace, upscalers: Upscalers, how: dict[st
     return replace(made, stats=made.stats | {"time_ms": time_ms, "output": output, "sharpen": args.sharpen})
 
 
-def write_picture(args: argparse.Namespace, files: Files, picture: Picture,
-                  upscaled: Upscaled) -> "tuple[Plan, dict[str, Any]]":  # fmt: skip
+def write_picture(args: argparse.Namespace, files: Files, picture: Picture, upscaled: Upscaled) -> Told:
     """Write what is left to write of an upscaled picture; its plan and its report."""
     begun = time.perf_counter()
     if upscaled.pixels is not None:

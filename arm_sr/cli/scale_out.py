@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from ..errors import ArmSRError, BackendError, UsageError
 from ..manifest import file_digest
 from .files import STREAM, Files
-from .picture import read, upscale_picture, write_picture
+from .picture import Told, read, upscale_picture, write_picture
 from .upscalers import Upscalers
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def check_scale_out(args: argparse.Namespace) -> None:
 
 
 def scaled_out(args: argparse.Namespace, how: dict[str, Any], upscalers: Upscalers,
-               job: "Job") -> Generator[tuple[Files, Callable[[], Any]], None, None]:  # fmt: skip
+               job: "Job") -> Generator[tuple[Files, Callable[[], Told]], None, None]:  # fmt: skip
     """The pictures of the job as they are finished; call what comes with each for what it gives or raises.
 
     A picture whose output has its name is in the manifest when it is told of. Raises BackendError when the cluster
@@ -169,7 +169,7 @@ class Worker:
             finished = error
         return {"number": row["number"], "finished": pickle.dumps(finished)}
 
-    def _upscaled(self, file: Files) -> tuple[Any, tuple[str, str]]:
+    def _upscaled(self, file: Files) -> tuple[Told, tuple[str, str]]:
         upscalers = self._upscalers  # first, because only then names of files mean what they do for the driver
         picture = read(file, with_digest=True)
         upscaled = upscale_picture(self._args, upscalers, self._how, file, picture)

@@ -11,22 +11,15 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from .files import STREAM, Files, add_encoding, find_files
 from .job import Job
 from .options import add_choice, add_model, add_sharpen, add_size, add_talk, choice_of, path, report_file, size_of
 from .outcomes import Outcomes
-from .picture import Picture, Upscaled, all_of_stdin, is_large, read, upscale_picture, write_picture
+from .picture import Picture, Told, Upscaled, all_of_stdin, is_large, read, upscale_picture, write_picture
 from .pipeline import overlapped
 from .scale_out import add_scale_out, check_scale_out, scaled_out
 from .upscalers import Upscalers
-
-if TYPE_CHECKING:
-    from ..scheduler import Plan
-
-Told = tuple["Plan", dict[str, Any]]
-"""Plan and report of a picture that is done."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ clock: on a machine that is slower than its costs say, or whose costs were never
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -14,14 +15,16 @@ import numpy as np
 from .backends import Backend
 from .cost import CostTable
 from .patches import Grid
-from .scheduler.next_tiles import next_tiles, tiles_of
-from .scheduler.tiles import Tiles, halves, seams
+from .scheduler.next_tiles import next_tiles
+from .scheduler.tiles import Box, area, around, halved, seams
 from .stitch import LARGEST, keep_flat_borders, paste, soften_seams
 
 SHARE = 1 / 2
-"""A tile takes at most this share of the time that remained when it was planned,"""
+"""A tile takes at most this share of the time that remains,"""
+ALWAYS_MS = 20.0
+"""or so long: of so little much would be lost by cutting it, and a hiccup in it is short;"""
 STEP_MS = 50.0
-"""and where the picture is shown on the way at most this long, so that it is seen to improve."""
+"""and where the picture is shown on the way at most this long, so that it is seen to improve. A patch is never cut."""
 SAFETY = 1.15
 """A tile is begun when the time that remains is this many times what it should take."""
 FIRST_MS = 5.0
@@ -80,14 +83,16 @@ class Anytime:
             started = time.perf_counter()
             if started + 2 * self._planning >= until:
                 return
-            tiles = self._next(until)
+            tiles = deque(self._next(until))
             self._planning = time.perf_counter() - started
-            for branch, box in zip(tiles.branch.tolist(), -(-tiles.box // self.grid.patch), strict=True):
+            while tiles:
+                branch, box = tiles.popleft()
                 left = 1e3 * (until - time.perf_counter())
-                tile = self._what_fits(branch, box, left)
-                if tile is None:
+                if not self._may_begin(branch, box, left):
+                    if area(box) > 1 and self._may_begin(branch, (0, 0, 1, 1), left):
+                        tiles.extendleft((branch, half) for half in reversed(halved(box)))
                     continue  # a later one may be shorter
-                self._run(tile)
+                self._run(branch, box)
                 begun = True
                 yield
                 if planned is None or self.pace is None or self.pace > SLOWER * planned:
@@ -95,41 +100,33 @@ class Anytime:
             if not begun:
                 return
 
-    def _next(self, until: float) -> Tiles:
-        """What to run in the time that remains, the most worthwhile tile first."""
+    def _next(self, until: float) -> list[tuple[int, Box]]:
+        """What to run in the time that remains, the most worthwhile tile first: branches and boxes in patches."""
         if self.pace is None:  # the cheapest sub-net on the patch that gains most from it
             gain = self._error[:, :1] - self._error
             branch = int((gain > 0).any(axis=0).argmax())
             row, col = divmod(int(gain[:, branch].argmax()), self.grid.shape[1])
-            box = np.array([[row, col, row + 1, col + 1]])[: 1 if branch else 0]
-            return tiles_of(np.full(len(box), branch), box, self.grid, self._halo)
+            return [(branch, (row, col, row + 1, col + 1))] if branch else []
         left = max(0.0, 1e3 * (until - time.perf_counter()))
-        longest = min(SHARE * left, self._step_ms)
+        longest = min(_longest(left), self._step_ms)
         limits = (left / SAFETY / self.pace, longest / self.pace)  # what is planned can also be begun
         return next_tiles(self._error, self.branch_map, self.grid, self._halo, self._table, *limits, LARGEST)
 
-    def _what_fits(self, branch: int, box: np.ndarray, left: float) -> Tiles | None:
-        """The tile `box`, in patches, or the part of it that ends within `left` milliseconds, or None."""
+    def _may_begin(self, branch: int, box: Box, left: float) -> bool:
+        """Whether a tile, a box in patches, may be begun when `left` milliseconds remain."""
+        if self.pace is None:
+            return left >= FIRST_MS
+        ms = self.pace * self._table.one_pass(branch, area(around(box, self.grid, self._halo)))
+        return SAFETY * ms <= left and (area(box) == 1 or ms <= _longest(left))
 
-        def tile(part: np.ndarray) -> Tiles:
-            return tiles_of(np.array([branch]), part[None], self.grid, self._halo)
-
-        def fits(part: np.ndarray) -> bool:
-            if self.pace is None:
-                return left >= FIRST_MS
-            return SAFETY * self.pace * tile(part).cost(self._table) <= left
-
-        part = next(halves(box, fits))
-        return tile(part) if fits(part) else None
-
-    def _run(self, tile: Tiles) -> None:
-        branch, box, around = int(tile.branch[0]), tile.box[0], tile.outer[0]
-        cost = tile.cost(self._table)
+    def _run(self, branch: int, box: Box) -> None:
+        core, outer = around(box, self.grid, 0), around(box, self.grid, self._halo)
+        cost = self._table.one_pass(branch, area(outer))
         begun = time.perf_counter()
-        batch = np.ascontiguousarray(self._rgb[None, around[0] : around[2], around[1] : around[3]])
+        batch = np.ascontiguousarray(self._rgb[None, outer[0] : outer[2], outer[1] : outer[3]])
         result = self._backend.run(self._branches[branch], batch)[0]
         took = 1e3 * (time.perf_counter() - begun)
-        paste(self._sr, result, box * self._scale, around * self._scale)
+        paste(self._sr, result, core, outer, self._scale)
         pace = took / cost if cost else self.pace or 0.0
         if self.pace is None:
             self.pace = pace or None
@@ -137,10 +134,10 @@ class Anytime:
             trust = took / (took + SHORT_MS)
             self.pace += (trust if pace > self.pace else min(trust, FASTER)) * (min(pace, 2 * self.pace) - self.pace)
         self.infer_ms += took
-        self.pixels[branch] += batch.shape[1] * batch.shape[2]
+        self.pixels[branch] += area(outer)
         if self._progress:
-            self._progress(int(np.prod(box[2:] - box[:2])))
-        top, left, bottom, right = -(-box // self.grid.patch)
+            self._progress(area(core))
+        top, left, bottom, right = box
         self.branch_map[top:bottom, left:right] = branch
         self._owner[top:bottom, left:right] = self._owner.max() + 1
 
@@ -153,6 +150,11 @@ class Anytime:
         keep_flat_borders(sr, self._rgb, self._scale)
         soften_seams(sr, seams(self._owner, self.grid, self._scale))
         return sr
+
+
+def _longest(left: float) -> float:
+    """Milliseconds that a tile may take, unless it is a single patch, when `left` remain."""
+    return max(ALWAYS_MS, SHARE * left)
 
 
 def next_pace(before: float | None, after: float | None, unit: str, ran: bool) -> float | None:

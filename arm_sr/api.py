@@ -183,7 +183,7 @@ class Upscaler:
         else:
             self._check_belongs(plan, image)
         planned = time.perf_counter()
-        for branch in np.unique(plan.tiles.branch).tolist():
+        for branch in sorted(set(plan.tiles.branch.tolist())):
             self.backend.load(self.branches[branch])
             self._ready.add(branch)
         loaded = time.perf_counter()
@@ -224,7 +224,8 @@ class Upscaler:
             load_ms = 1e3 * (time.perf_counter() - loading)
             error = mse * grid.areas.reshape(-1, 1) if objective == "mse" else -psnr
             missing = [number for number in range(len(self.branches)) if number not in self._ready]
-            error[:, missing] = error[:, :1]
+            error[:, missing] = np.inf  # no better than the one before
+            error = np.minimum.accumulate(error, axis=1)
         step_ms = STEP_MS if on_the_way else math.inf
         pace = self._pace[table.unit]
         run = Anytime(

@@ -37,7 +37,7 @@ class Grid:
     @property
     def shape(self) -> tuple[int, int]:
         """(rows, cols) of patches."""
-        return len(self.row_edges) - 1, len(self.col_edges) - 1
+        return -(-self.height // self.patch), -(-self.width // self.patch)
 
     @cached_property
     def areas(self) -> np.ndarray:

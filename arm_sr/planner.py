@@ -1,5 +1,6 @@
 """`Planner`: from a picture and what it may cost to a plan, by the model's table."""
 
+import math
 from collections.abc import Callable
 from functools import cached_property
 
@@ -17,17 +18,15 @@ from .patches import PATCH, Grid
 from .scheduler import Budget, Plan
 from .scheduler.policy import eta_rule, parse_eta
 from .scheduler.solver import (
-    Upgrades,
-    join_isolated,
     or_everywhere,
-    rank_upgrades,
     solve,
     total_error,
     trade_off,
     trade_off_curve,
 )
-from .scheduler.tiles import merge, merged_cost
+from .scheduler.tiles import affordable, merge, merged_cost
 from .scheduler.total import MOST_ETA, Curve
+from .scheduler.upgrades import joined_upgrades
 
 OBJECTIVES = ("mse", "psnr")
 """`mse`: least total squared error; `psnr`: ARM's, the best mean of the PSNRs of the patches."""
@@ -146,15 +145,13 @@ class Planner:
             rule = self._arm_rule if checked_objective(objective, "psnr") == "psnr" else self._trade_off
             return rule(rgb, parse_eta(eta))
         objective = checked_objective(objective)
-        limit = Budget.parse("max" if budget is None else budget)
-        everywhere_branch = self.card.branch_number(width or self.card.largest)
-        if width is None and limit.kind != "max":
+        kind, requested = ("max", "max") if width is None else ("width", width)
+        if width is None and budget is not None and (limit := Budget.parse(budget)).kind != "max":
             grid, psnr, mse = self.expect(rgb)
             return self._within(limit, objective, grid, psnr, mse)
         # One branch everywhere needs no prediction, which would take a hundredth of the time of a narrow sub-net.
         grid = Grid(rgb.shape[0], rgb.shape[1], PATCH)
-        chosen = np.full(grid.areas.size, everywhere_branch)
-        kind, requested = ("max", limit.text) if width is None else ("width", width)
+        chosen = np.full(math.prod(grid.shape), self.card.branch_number(width or self.card.largest))
         return self.finish(grid, chosen, None, self.macs, kind, requested, objective)
 
     def _arm_rule(self, rgb: np.ndarray, eta: float) -> Plan:
@@ -174,14 +171,14 @@ class Planner:
         grid, _, mse = self.expect(rgb)
         worth, cost = self._worth(grid, mse)
         error = min(eta, MOST_ETA) * worth
-        chosen = trade_off(self._upgrades(grid, error, self.share_cost), error, cost)
+        chosen = trade_off(joined_upgrades(error, grid, self.card.halo, self.share_cost), error, cost)
         return self.finish(grid, chosen, mse, self.share_cost, "eta", _name(eta), "mse")
 
     def curve(self, rgb: np.ndarray) -> Curve:
         """What the trade-offs of squared error choose among for an LR picture, uint8 RGB (H, W, 3), for all eta."""
         grid, _, mse = self.expect(rgb)
         worth, cost = self._worth(grid, mse)
-        points = trade_off_curve(self._upgrades(grid, worth, self.share_cost), worth, cost)
+        points = trade_off_curve(joined_upgrades(worth, grid, self.card.halo, self.share_cost), worth, cost)
         return Curve(points[:, 0], points[:, 1] + self.share_cost.one_pass(0, int(grid.areas.sum())))
 
     def _worth(self, grid: Grid, mse: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
@@ -196,14 +193,6 @@ class Planner:
 
         return db_per_mse * mse * grid.areas.reshape(-1, 1) * largest, cost
 
-    def _upgrades(self, grid: Grid, error: np.ndarray, table: CostTable) -> Upgrades:
-        """The steps in which patches get dearer branches: `error` is (patches, branches)."""
-        per_pixel = table.per_pixel.copy()
-        per_pixel[0] = 0  # the interpolation is there anyway
-        each = np.outer(grid.areas, per_pixel)
-        up_from = _up_from(table, grid.patch**2, (grid.patch + 2 * self.card.halo) ** 2)
-        return join_isolated(rank_upgrades(error, each), error, each, grid.shape, up_from)
-
     def _within(self, limit: Budget, objective: str, grid: Grid, psnr: np.ndarray, mse: np.ndarray) -> Plan:
         """The plan that spends `limit` best."""
         areas = grid.areas.ravel()
@@ -213,26 +202,8 @@ class Planner:
         passes = [table.one_pass(branch, pixels) + interpolation for branch in range(1, len(self.card.branches))]
         most = limit.value * (passes[-1] if limit.kind == "share" else 1.0)
         error = mse * areas[:, None] if objective == "mse" else -psnr
-
-        # Merging costs at least the patches without halo and at most a tile for each patch; only between the two
-        # bounds must it be done to know. The slack keeps rounding from deciding.
-        halo = 2 * self.card.halo
-        apart = np.outer(np.diff(grid.row_edges) + halo, np.diff(grid.col_edges) + halo).ravel()
-
-        per_call, per_pixel = table.per_call.copy(), table.per_pixel.copy()
-        per_call[0] = per_pixel[0] = 0
-        left = most - interpolation
-
-        def fits(choices: np.ndarray) -> np.ndarray:
-            pixel = per_pixel[choices]
-            result = per_call[choices].sum(axis=1) + pixel @ apart <= left * (1 - 1e-9)
-            unknown = (~result & (pixel @ areas <= left * (1 + 1e-9))).nonzero()[0]
-            if len(unknown):
-                maps = choices[unknown].reshape(-1, *grid.shape)
-                result[unknown] = merged_cost(maps, grid, self.card.halo, table) <= left
-            return result
-
-        upgrades = self._upgrades(grid, error, table)
+        fits = affordable(grid, self.card.halo, table, most - interpolation)
+        upgrades = joined_upgrades(error, grid, self.card.halo, table)
         everywhere = [np.full(len(areas), branch) for branch, cost in enumerate(passes, 1) if cost <= most]
         chosen = or_everywhere(error, solve(upgrades, len(areas), fits), everywhere)
         note = ""
@@ -248,8 +219,8 @@ class Planner:
         """The plan of a choice of branches (patches,), merged by the costs in `table`."""
         branch_map = branches.reshape(grid.shape)
         tiles = merge(branch_map, grid, self.card.halo, table)
-        areas = grid.areas.ravel()
-        pixels = int(areas.sum())
+        pixels = grid.height * grid.width
+        cost = tiles.cost(table)
         if not note and table is self._backend.modelled_cost:
             note = f"costs {table.source}"
         interpolation = table.one_pass(0, pixels)
@@ -264,12 +235,12 @@ class Planner:
             kind=kind,
             requested=requested,
             objective=objective,
-            cost=tiles.cost(table) + interpolation,
+            cost=cost + interpolation,
             cost_largest=table.one_pass(-1, pixels) + interpolation,
             unit=table.unit,
-            macs=tiles.cost(self.macs),
+            macs=cost if table is self.macs else tiles.cost(self.macs),
             macs_largest=self.macs.one_pass(-1, pixels),
-            predicted_mse=None if mse is None else total_error(mse * areas[:, None], branches) / pixels,
+            predicted_mse=None if mse is None else total_error(mse * grid.areas.reshape(-1, 1), branches) / pixels,
             note=note,
         )
 
@@ -277,12 +248,3 @@ class Planner:
 def _name(eta: float) -> str:
     """As it is asked for."""
     return "best" if np.isinf(eta) else str(eta)
-
-
-def _up_from(table: CostTable, patch: int, tile: int) -> np.ndarray:
-    """For every branch the lowest from which a patch in its midst goes up to it for less than a tile of its own costs:
-    (branches,). `patch` and `tile` are LR pixels without and with halo."""
-    alone, along = table.per_call + table.per_pixel * tile, table.per_pixel * patch
-    alone[0] = 0  # the interpolation is there anyway
-    lowest = [np.append(alone[:branch] >= price, True).argmax() for branch, price in enumerate(along)]
-    return np.maximum.accumulate(lowest)

@@ -9,7 +9,7 @@ import numpy as np
 
 from .backends import Backend
 from .scheduler import Plan
-from .scheduler.tiles import halves
+from .scheduler.tiles import Box, area, halves
 
 LARGEST = 1 << 20
 """LR pixels in one call at most, context not counted, so that memory does not grow with the picture."""
@@ -35,8 +35,8 @@ def interpolate(image: np.ndarray, scale: int) -> np.ndarray:
         raise
 
 
-Part = tuple[int, np.ndarray, np.ndarray]
-"""Branch, box and box with context of a tile or what is computed of it at once."""
+Part = tuple[int, Box, Box]
+"""Branch, box and box with context, in LR pixels, of a tile or what is computed of it at once."""
 
 
 class Rendering:
@@ -91,7 +91,7 @@ class Rendering:
         plan, scale, image = self._plan, self._plan.scale, self._image
         width = plan.grid.width
         parts = self._parts(first, end)
-        if len(parts) == 1 and (parts[0][1] == (first, 0, end, width)).all():
+        if len(parts) == 1 and parts[0][1] == (first, 0, end, width):
             [(core, around, sr)] = self._infer(parts)
             sr = sr[scale * (core[0] - around[0]) : scale * (core[2] - around[0])]
             keep_flat_borders(sr, image, scale, first)
@@ -101,9 +101,8 @@ class Rendering:
         else:
             above = max(0, first - CONTEXT)
             sr = interpolate(image[above : end + CONTEXT], scale)[scale * (first - above) : scale * (end - above)]
-        origin = np.array([first, 0, first, 0])
         for core, around, result in self._infer(parts):
-            paste(sr, result, scale * (core - origin), scale * (around - origin))
+            paste(sr, result, core, around, scale, first)
         if parts:
             keep_flat_borders(sr, image, scale, first)
         return sr
@@ -112,19 +111,20 @@ class Rendering:
         """What must be computed for the rows from `first` to `end`."""
         tiles = self._plan.tiles
         parts = []
-        for branch, box, outer in zip(tiles.branch, tiles.box, tiles.outer, strict=True):
-            if box[0] >= end or box[2] <= first:
+        boxes = zip(tiles.branch.tolist(), tiles.box.tolist(), tiles.outer.tolist(), strict=True)
+        for branch, (top, left, bottom, right), outer in boxes:
+            if top >= end or bottom <= first:
                 continue
-            inside = np.array([max(box[0], first), box[1], min(box[2], end), box[3]])
-            for core in halves(inside, lambda part: _area(part) <= self._largest):
-                grown = core + self._radius * np.array([-1, -1, 1, 1])
-                around = np.concatenate([np.maximum(grown[:2], outer[:2]), np.minimum(grown[2:], outer[2:])])
-                parts.append((int(branch), core, around))
+            inside = max(top, first), left, min(bottom, end), right
+            for core in halves(inside, lambda part: area(part) <= self._largest):
+                start = (max(side - self._radius, least) for side, least in zip(core[:2], outer[:2], strict=True))
+                stop = (min(side + self._radius, most) for side, most in zip(core[2:], outer[2:], strict=True))
+                parts.append((branch, core, (*start, *stop)))
         return parts
 
-    def _infer(self, parts: list[Part]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def _infer(self, parts: list[Part]) -> Iterator[tuple[Box, Box, np.ndarray]]:
         """Core, box with context and result of every part, in any order."""
-        areas = [_area(around) for *_, around in parts]
+        areas = [area(around) for *_, around in parts]
         before = (np.cumsum(areas) - areas) // self._largest
         for _, members in groupby(zip(before, parts, strict=True), key=lambda member: member[0]):
             chunk = [part for _, part in members]
@@ -133,22 +133,27 @@ class Rendering:
             for number, result in self._backend.run_tiles(tiles):
                 self.infer_ms += 1e3 * (time.perf_counter() - begun)
                 branch, core, around = chunk[number]
-                self.pixels[branch] += _area(around)
+                self.pixels[branch] += area(around)
                 if self._progress:
-                    self._progress(_area(core))
+                    self._progress(area(core))
                 yield core, around, result
                 begun = time.perf_counter()
 
 
-def _area(box: np.ndarray) -> int:
-    return int((box[2] - box[0]) * (box[3] - box[1]))
+def paste(sr: np.ndarray, result: np.ndarray, core: Box, around: Box, scale: int, first: int = 0) -> None:
+    """Put the part `core` of a tile that was computed `around` it into the picture.
 
-
-def paste(sr: np.ndarray, result: np.ndarray, core: np.ndarray, around: np.ndarray) -> None:
-    """Put the part `core` of a tile that was computed `around` it into the picture; boxes in pixels of `sr`."""
-    top, left, bottom, right = core
-    inside = result[top - around[0] : bottom - around[0], left - around[1] : right - around[1]]
-    sr[top:bottom, left:right] = inside
+    Args:
+        sr: rows of the upscaled picture from the LR row `first` on, uint8 RGB (scale * rows, scale * W, 3).
+        result: the upscaled box `around`, uint8 RGB.
+        core, around: boxes in LR pixels.
+        scale: upscaling factor.
+        first: LR row that `sr` begins with.
+    """
+    top, left, bottom, right = (scale * side for side in core)
+    above, before = scale * around[0], scale * around[1]
+    inside = result[top - above : bottom - above, left - before : right - before]
+    sr[top - scale * first : bottom - scale * first, left:right] = inside
 
 
 def keep_flat_borders(sr: np.ndarray, image: np.ndarray, scale: int, first: int = 0) -> None:
@@ -205,7 +210,6 @@ def soften_seams(sr: np.ndarray, seams: Iterable[tuple[int, int, slice]]) -> Non
     it and would show as a line.
     """
     for axis, after, piece in seams:
-        lines = sr if axis == 0 else sr.transpose(1, 0, 2)
-        first, second = lines[after - 1, piece], lines[after, piece]
-        softer = [cv2.addWeighted(a, 1 - SEAM_SHARE, b, SEAM_SHARE, 0) for a, b in ((first, second), (second, first))]
-        first[:], second[:] = softer
+        beside = slice(after - 1, after + 1)
+        pair = sr[beside, piece] if axis == 0 else sr[piece, beside]
+        cv2.addWeighted(pair, 1 - SEAM_SHARE, cv2.flip(pair, axis), SEAM_SHARE, 0, dst=pair)

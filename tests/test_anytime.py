@@ -10,7 +10,6 @@ from arm_sr.anytime import FIRST_MS, Anytime, next_pace
 from arm_sr.cost import CostTable
 from arm_sr.patches import Grid
 from arm_sr.scheduler.next_tiles import next_tiles
-from arm_sr.scheduler.tiles import Tiles
 
 BRANCHES = ("bicubic", "w16", "w32", "w64")
 GRID = Grid(96, 122, 16)
@@ -82,16 +81,15 @@ def test_time_is_used(race, slower, part, share):
     the time; half of it, when the machine turns out slower than its costs say."""
     left = part * share * ALL / slower
     planned = np.zeros(GRID.shape, dtype=int)
-    tiles = next_tiles(ERROR, planned, GRID, 2, COST, left, np.inf, 1 << 20)
-    for branch, box in zip(tiles.branch, -(-tiles.box // GRID.patch), strict=True):
+    for branch, box in next_tiles(ERROR, planned.copy(), GRID, 2, COST, left, np.inf, 1 << 20):
         planned[box[0] : box[2], box[1] : box[3]] = branch
     assert total(race(Machine(slower), share * ALL).branch_map) <= total(planned)
 
 
 def test_what_does_not_fit_any_more_is_done_in_part(race, monkeypatch):
     """The plan is one tile, and there is half of the time that it takes."""
-    tile = Tiles(np.array([3]), np.array([[0, 0, 96, 122]]), 2, (96, 122))
-    monkeypatch.setattr(arm_sr.anytime, "next_tiles", lambda *args: tile)
+    tiles = [(3, (0, 0, 6, 8))]
+    monkeypatch.setattr(arm_sr.anytime, "next_tiles", lambda *args: tiles)
     machine = Machine()
     run = race(machine, ALL / 2)
     assert 0.25 * ALL < 1e3 * machine.now <= ALL / 2

@@ -227,7 +227,7 @@ PREFIXES = 65
 """Lengths of the list that a trade-off tries."""
 PROBES = 7
 """Lengths that are tried at once; asking about many costs little more than about one,"""
-PROBED = 1000
+PROBED = 6000
 """and for small pictures as many more as make so many patches together."""
 
 

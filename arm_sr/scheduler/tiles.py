@@ -60,17 +60,45 @@ def seams(owner: np.ndarray, grid: Grid, scale: int) -> Iterator[tuple[int, int,
         yield from ((axis, int(after), slice(int(first), int(last))) for after, first, last in pieces)
 
 
-def halves(box: np.ndarray, fits: Callable[[np.ndarray], bool]) -> Iterator[np.ndarray]:
-    """A box (top, left, bottom, right) halved along its longer side, and so on, until a part fits or is one unit."""
-    height, width = box[2] - box[0], box[3] - box[1]
-    if height * width == 1 or fits(box):
+Box = tuple[int, int, int, int]
+"""top, left, bottom, right, end exclusive."""
+
+
+def area(box: Box) -> int:
+    """Units in a box."""
+    top, left, bottom, right = box
+    return (bottom - top) * (right - left)
+
+
+def around(box: Box, grid: Grid, halo: int) -> Box:
+    """A box of patches with its halo, as far as the picture goes, in LR pixels."""
+    top, left, bottom, right = box
+    patch = grid.patch
+    return (
+        max(top * patch - halo, 0),
+        max(left * patch - halo, 0),
+        min(bottom * patch + halo, grid.height),
+        min(right * patch + halo, grid.width),
+    )
+
+
+def halved(box: Box) -> tuple[Box, Box]:
+    """The halves of a box, cut across its longer side."""
+    top, left, bottom, right = box
+    if bottom - top >= right - left:
+        middle = (top + bottom) // 2
+        return (top, left, middle, right), (middle, left, bottom, right)
+    middle = (left + right) // 2
+    return (top, left, bottom, middle), (top, middle, bottom, right)
+
+
+def halves(box: Box, fits: Callable[[Box], bool]) -> Iterator[Box]:
+    """A box halved, and so on, until a part fits or is one unit."""
+    if area(box) == 1 or fits(box):
         yield box
-        return
-    axis = 0 if height >= width else 1
-    first, second = box.copy(), box.copy()
-    first[axis + 2] = second[axis] = (box[axis] + box[axis + 2]) // 2
-    yield from halves(first, fits)
-    yield from halves(second, fits)
+    else:
+        for half in halved(box):
+            yield from halves(half, fits)
 
 
 def merge(branch_map: np.ndarray, grid: Grid, halo: int, table: CostTable) -> Tiles:
@@ -103,6 +131,27 @@ def merged_cost(branch_maps: np.ndarray, grid: Grid, halo: int, table: CostTable
         _cost_by_rows(branch_maps, rows, cols, halo, table),
         _cost_by_rows(branch_maps.transpose(0, 2, 1), cols, rows, halo, table),
     )
+
+
+def affordable(grid: Grid, halo: int, table: CostTable, left: float) -> Callable[[np.ndarray], np.ndarray]:
+    """Says of several choices of branches (choices, patches) for which of them all tiles together cost at most `left`:
+    (choices,) of bool."""
+    areas = grid.areas.ravel()
+    # Merging costs at least the patches without halo and at most a tile for each patch; only between the two
+    # bounds must it be done to know. The slack keeps rounding from deciding.
+    alone = np.outer(np.diff(grid.row_edges) + 2 * halo, np.diff(grid.col_edges) + 2 * halo).ravel()
+    per_call, per_pixel = table.per_call.copy(), table.per_pixel.copy()
+    per_call[0] = per_pixel[0] = 0  # the interpolation is there anyway
+
+    def fits(choices: np.ndarray) -> np.ndarray:
+        pixel = per_pixel[choices]
+        result = per_call[choices].sum(axis=1) + pixel @ alone <= left * (1 - 1e-9)
+        unknown = (~result & (pixel @ areas <= left * (1 + 1e-9))).nonzero()[0]
+        if len(unknown):
+            result[unknown] = merged_cost(choices[unknown].reshape(-1, *grid.shape), grid, halo, table) <= left
+        return result
+
+    return fits
 
 
 def _cost_by_rows(maps: np.ndarray, rows: np.ndarray, cols: np.ndarray, halo: int, table: CostTable) -> np.ndarray:

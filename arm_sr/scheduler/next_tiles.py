@@ -51,7 +51,7 @@ def next_tiles(error: np.ndarray, branch_map: np.ndarray, grid: Grid, halo: int,
             top, left_side, bottom, right = part
             gained = gain[bottom, right] - gain[top, right] - gain[bottom, left_side] + gain[top, left_side]
             cost = table.one_pass(branch, area(around(part, grid, halo)))
-            if gained > 0:  # part of one sub-net everywhere may be no better
+            if gained > 1e-12 * gain[-1, -1]:  # part of one sub-net everywhere may be no better, but for rounding
                 ranked.append((gained / max(cost, 1e-12), branch, part))
     ranked.sort(key=lambda tile: -tile[0])
     return [(branch, part) for _, branch, part in ranked]

@@ -11,6 +11,8 @@ data=$(realpath "${1:?usage: figures.sh DATA [NAME...]}")
 shift
 cd "$(dirname "$0")/.."
 [ $# -gt 0 ] || set -- quality routing time arm overhead prediction deadline threads scores backbones
+# OpenVINO in bf16 where the processor has units for it; a word of its own, or none.
+bf16=$(if grep -qs 'avx512_bf16\|amx_bf16' /proc/cpuinfo; then echo openvino:bf16; fi)
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
@@ -59,7 +61,8 @@ All arms of a picture in turn in one run, medians of seven rounds. `time` is a b
 measured time, `trade-off` is `--eta` with `--objective mse` by the same measured costs. The 2040-pixel pictures of `val`:
 
 TEXT
-    benchmark curve --data "$data/val" --min-side 2040 --backend onnxruntime openvino:bf16 opencv --repeats 7 --budgets 60% --trade-offs 1,3,6,10
+    # shellcheck disable=SC2086
+    benchmark curve --data "$data/val" --min-side 2040 --backend onnxruntime $bf16 opencv --repeats 7 --budgets 60% --trade-offs 1,3,6,10
     printf '`val4k`:\n\n'
     benchmark curve --data "$data/val4k" --backend onnxruntime --repeats 7 --budgets 45% --trade-offs 3,4,5
     printf 'Urban100:\n\n'
@@ -75,10 +78,10 @@ published test goes through (there times the cost of the largest net, here in un
 Trade-offs were chosen to be just as good.
 
 TEXT
-    for options in "onnxruntime --trade-offs 1.2,2.8,6.6,6.8" "opencv --trade-offs 1.05,2.7,6.6,6.8"; do
+    for options in "onnxruntime --trade-offs 1.2,2.8,6.6,6.8 --etas 0.5,1,2,4,8,best" "opencv --trade-offs 1.05,2.7,6.8 --etas 1,2,best"; do
         # shellcheck disable=SC2086
-        benchmark curve --data "$data/val" --min-side 2040 --threads 1 --repeats 7 --budgets "" \
-            --arm lut/plain-x4.arm.json --etas 0.5,1,2,4,8,best --backend $options
+        benchmark curve --data "$data/val" --min-side 2040 --threads 1 --repeats 7 --budgets , \
+            --arm lut/plain-x4.arm.json --backend $options
     done
 }
 
@@ -89,7 +92,8 @@ figures_overhead() {
 Medians of seven rounds; planning is run five times as often.
 
 TEXT
-    benchmark overhead --data "$data/val" --min-side 2040 --repeats 7 --backend onnxruntime openvino openvino:bf16 opencv
+    # shellcheck disable=SC2086
+    benchmark overhead --data "$data/val" --min-side 2040 --repeats 7 --backend onnxruntime openvino $bf16 opencv
 }
 
 figures_prediction() {
@@ -116,7 +120,8 @@ TEXT
 
 figures_threads() {
     printf '# Threads\n\n'
-    benchmark scaling --backend onnxruntime openvino:bf16 opencv --repeats 7
+    # shellcheck disable=SC2086
+    benchmark scaling --backend onnxruntime $bf16 opencv --repeats 7
 }
 
 figures_scores() {

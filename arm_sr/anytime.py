@@ -16,13 +16,14 @@ from .backends import Backend
 from .cost import CostTable
 from .patches import Grid
 from .scheduler.next_tiles import next_tiles
-from .scheduler.tiles import Box, area, around, halved, seams
+from .scheduler.tiles import Box, area, halved, seams, with_halo
 from .stitch import LARGEST, keep_flat_borders, paste, soften_seams
 
 SHARE = 1 / 2
 """A tile takes at most this share of the time that remains,"""
 ALWAYS_MS = 20.0
-"""or so long: of so little much would be lost by cutting it, and a hiccup in it is short;"""
+"""or so long: of so little much would be lost by cutting it. Where the machine has become much slower since the last
+call, the first tile of a short deadline is late by about as much;"""
 STEP_MS = 50.0
 """and where the picture is shown on the way at most this long, so that it is seen to improve. A patch is never cut."""
 SAFETY = 1.15
@@ -44,8 +45,8 @@ class Anytime:
         rgb: uint8 LR picture, (H, W, 3).
         sr: the interpolated picture, uint8 (scale * H, scale * W, 3); improved in place.
         grid: its patches.
-        error: predicted error of every patch under every branch, smaller is better; a branch that may not run has that
-            of interpolation: (patches, branches).
+        error: predicted error of every patch under every branch, smaller is better and none larger than that of the
+            branch before; a branch that may not run has that: (patches, branches).
         table: cost of every branch, in milliseconds or, when those were never measured, in MACs.
         backend: engine with the sub-nets.
         branches: their names, interpolation first.
@@ -77,7 +78,7 @@ class Anytime:
 
     def run(self, until: float) -> Iterator[None]:
         """Improve the picture tile by tile, as long as another ends before `until` (seconds of `perf_counter`, or
-        infinity); yields after each."""
+        infinity); yields after each. Tiles that have become too long for the time that remains are cut."""
         while True:
             planned, begun = self.pace, False
             started = time.perf_counter()
@@ -89,9 +90,10 @@ class Anytime:
                 branch, box = tiles.popleft()
                 left = 1e3 * (until - time.perf_counter())
                 if not self._may_begin(branch, box, left):
-                    if area(box) > 1 and self._may_begin(branch, (0, 0, 1, 1), left):
+                    patch = (*box[:2], box[0] + 1, box[1] + 1)
+                    if area(box) > 1 and self._may_begin(branch, patch, left):
                         tiles.extendleft((branch, half) for half in reversed(halved(box)))
-                    continue  # a later one may be shorter
+                    continue  # with a part of it, or with a later one that may be shorter
                 self._run(branch, box)
                 begun = True
                 yield
@@ -108,7 +110,7 @@ class Anytime:
             row, col = divmod(int(gain[:, branch].argmax()), self.grid.shape[1])
             return [(branch, (row, col, row + 1, col + 1))] if branch else []
         left = max(0.0, 1e3 * (until - time.perf_counter()))
-        longest = min(_longest(left), self._step_ms)
+        longest = min(_longest(left) / SAFETY, self._step_ms)
         limits = (left / SAFETY / self.pace, longest / self.pace)  # what is planned can also be begun
         return next_tiles(self._error, self.branch_map, self.grid, self._halo, self._table, *limits, LARGEST)
 
@@ -116,11 +118,11 @@ class Anytime:
         """Whether a tile, a box in patches, may be begun when `left` milliseconds remain."""
         if self.pace is None:
             return left >= FIRST_MS
-        ms = self.pace * self._table.one_pass(branch, area(around(box, self.grid, self._halo)))
+        ms = self.pace * self._table.one_pass(branch, area(with_halo(box, self.grid, self._halo)))
         return SAFETY * ms <= left and (area(box) == 1 or ms <= _longest(left))
 
     def _run(self, branch: int, box: Box) -> None:
-        core, outer = around(box, self.grid, 0), around(box, self.grid, self._halo)
+        core, outer = with_halo(box, self.grid, 0), with_halo(box, self.grid, self._halo)
         cost = self._table.one_pass(branch, area(outer))
         begun = time.perf_counter()
         batch = np.ascontiguousarray(self._rgb[None, outer[0] : outer[2], outer[1] : outer[3]])

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,13 @@ class CostTable:
         names = card.branches
         per_pixel = np.array([0.0, *(card.subnets[n].macs_per_lr_pixel for n in names[1:])])
         return cls("MAC", names, np.zeros(len(names)), per_pixel, "card")
+
+    @cached_property
+    def added(self) -> tuple[np.ndarray, np.ndarray]:
+        """`per_call` and `per_pixel` of what a branch adds to the interpolated picture, which is there anyway."""
+        per_call, per_pixel = self.per_call.copy(), self.per_pixel.copy()
+        per_call[0] = per_pixel[0] = 0
+        return per_call, per_pixel
 
     def one_pass(self, branch: int, pixels: int) -> float:
         """Cost of one pass of the branch number `branch` over `pixels` LR pixels."""

@@ -11,6 +11,7 @@ from .planner import Planner
 from .scheduler import Budget, Plan
 from .scheduler.policy import parse_eta
 from .scheduler.solver import rank_upgrades
+from .scheduler.upgrades import pixel_costs
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,9 @@ class Explanation:
             costs = planner.cost_of(Budget.parse(self.plan.requested))
         else:
             costs = planner.share_cost if eta is not None else planner.macs
-        per_pixel = costs.per_pixel.copy()
-        per_pixel[0] = 0  # the interpolation is there anyway
-        self._cost = np.outer(self.grid.areas, per_pixel)
-        whole = costs.per_call + per_pixel * self.grid.patch**2
-        whole[0] = 0
+        self._cost = pixel_costs(self.grid, costs)
+        per_call, per_pixel = costs.added
+        whole = per_call + per_pixel * self.grid.patch**2
         self._eta_cost = whole / whole[-1]
         everywhere = self.plan.kind in ("max", "width")  # and then on a grid that is not the table's
         branch = self.plan.branch_map[0, 0]

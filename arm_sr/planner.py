@@ -158,8 +158,8 @@ class Planner:
         """The plan by ARM's rule, patch by patch."""
         table = self.share_cost
         grid, psnr, mse = self.predict(rgb)
-        per_patch = table.per_call + table.per_pixel * grid.patch**2
-        per_patch[0] = 0  # the interpolation is there anyway
+        per_call, per_pixel = table.added
+        per_patch = per_call + per_pixel * grid.patch**2
         return self.finish(grid, eta_rule(psnr, per_patch / per_patch[-1], eta), mse, table, "eta", _name(eta), "psnr")
 
     def _trade_off(self, rgb: np.ndarray, eta: float) -> Plan:

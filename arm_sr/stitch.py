@@ -203,7 +203,7 @@ SEAM_SHARE = 5 / 32
 
 
 def soften_seams(sr: np.ndarray, seams: Iterable[tuple[int, int, slice]]) -> None:
-    """Reduce, in place, the step across the borders between tiles: uint8 RGB, (scale * H, scale * W, 3).
+    """Reduce, in place, the step across the borders between tiles: uint8 RGB, (scale * H, scale * W, 3), in C order.
 
     The tiles on either side were computed by different branches or from different context. PixelShuffle leaves a
     larger step at every border of LR pixels than within them; at a seam the difference between the tiles adds to

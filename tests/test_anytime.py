@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import arm_sr.anytime
-from arm_sr.anytime import FIRST_MS, Anytime, next_pace
+from arm_sr.anytime import ALWAYS_MS, FIRST_MS, Anytime, next_pace
 from arm_sr.cost import CostTable
 from arm_sr.patches import Grid
 from arm_sr.scheduler.next_tiles import next_tiles
@@ -81,19 +81,25 @@ def test_time_is_used(race, slower, part, share):
     the time; half of it, when the machine turns out slower than its costs say."""
     left = part * share * ALL / slower
     planned = np.zeros(GRID.shape, dtype=int)
-    for branch, box in next_tiles(ERROR, planned.copy(), GRID, 2, COST, left, np.inf, 1 << 20):
+    for branch, box in next_tiles(ERROR, planned, GRID, 2, COST, left, np.inf, 1 << 20):
         planned[box[0] : box[2], box[1] : box[3]] = branch
     assert total(race(Machine(slower), share * ALL).branch_map) <= total(planned)
 
 
 def test_what_does_not_fit_any_more_is_done_in_part(race, monkeypatch):
-    """The plan is one tile, and there is half of the time that it takes."""
-    tiles = [(3, (0, 0, 6, 8))]
-    monkeypatch.setattr(arm_sr.anytime, "next_tiles", lambda *args: tiles)
+    """The plan is one tile, and there is half of the time that it takes: its parts run one after the other from the
+    top left, each in no more than half of what is left then, or in 20 ms, or one patch."""
+    planned = iter([[(3, (0, 0, 6, 8))], []])
+    monkeypatch.setattr(arm_sr.anytime, "next_tiles", lambda *args: next(planned))
     machine = Machine()
     run = race(machine, ALL / 2)
-    assert 0.25 * ALL < 1e3 * machine.now <= ALL / 2
-    assert run.branch_map.any() and not run.branch_map.all()
+    took = [COST.one_pass(3, pixels) for _, pixels in machine.calls]
+    left = ALL / 2 - np.cumsum([0, *took])
+    assert left[-1] >= 0
+    for ms, before, (_, pixels) in zip(took, left, machine.calls, strict=False):
+        assert ms <= max(ALWAYS_MS, before / 2) or pixels <= 20 * 20
+    assert sum(took) > 0.35 * ALL
+    assert run.branch_map[0, 0] == 3 and not run.branch_map.all()
 
 
 def test_more_time_is_a_better_picture(race):
@@ -130,7 +136,7 @@ def test_the_pixels_that_were_computed_are_counted(race):
 
 @pytest.mark.parametrize("when", [0, 1, 3, 8, 11])
 def test_only_the_tile_with_a_hiccup_can_end_late(race, when):
-    """It takes four times as long, and half of the time that remained was the most that it should take."""
+    """It takes four times as long; nothing is begun after it when time is up."""
     machine = Machine(hiccups=(when,))
     race(machine, ALL)
     own = [COST.one_pass(BRANCHES.index(branch), pixels) for branch, pixels in machine.calls]

@@ -78,11 +78,8 @@ published test goes through (there times the cost of the largest net, here in un
 Trade-offs were chosen to be just as good.
 
 TEXT
-    for options in "onnxruntime --trade-offs 1.2,2.8,6.6,6.8 --etas 0.5,1,2,4,8,best" "opencv --trade-offs 1.05,2.7,6.8 --etas 1,2,best"; do
-        # shellcheck disable=SC2086
-        benchmark curve --data "$data/val" --min-side 2040 --threads 1 --repeats 7 --budgets , \
-            --arm lut/plain-x4.arm.json --backend $options
-    done
+    benchmark curve --data "$data/val" --min-side 2040 --threads 1 --repeats 7 --budgets , --backend onnxruntime \
+        --trade-offs 1.2,2.8,6.6,6.8 --arm lut/plain-x4.arm.json --etas 0.5,1,2,4,8,best
 }
 
 figures_overhead() {

@@ -5,8 +5,8 @@ import numpy as np
 from ..cost import CostTable
 from ..patches import Grid
 from .solver import or_everywhere, rank_upgrades, solve
-from .tiles import Box, affordable, area, around, halves, merge
-from .upgrades import apart, joined_upgrades
+from .tiles import Box, affordable, area, halves, merge, with_halo
+from .upgrades import joined_upgrades, pixel_costs
 
 
 def next_tiles(error: np.ndarray, branch_map: np.ndarray, grid: Grid, halo: int, table: CostTable, left: float,
@@ -30,12 +30,13 @@ def next_tiles(error: np.ndarray, branch_map: np.ndarray, grid: Grid, halo: int,
     now = error[np.arange(len(shown)), shown]
     better = np.where(np.arange(error.shape[1]) > shown[:, None], error, now[:, None])
     fits = affordable(grid, halo, table, left)
-    numbers = np.arange(1, error.shape[1])[:, None]
-    uniform = np.where(shown < numbers, numbers, 0)
+    useful = np.append(0, 1 + np.flatnonzero((better[:, 1:] < better[:, :-1]).any(axis=0)))  # that gain anywhere
+    uniform = np.where(shown < useful[1:, None], useful[1:, None], 0)
     joined = solve(joined_upgrades(better, grid, halo, table), len(shown), fits)
     chosen = or_everywhere(better, joined, uniform[fits(uniform)])
-    if not chosen.any():  # what is left are patches that stand alone
-        chosen = solve(rank_upgrades(better, apart(grid, table)), len(shown), fits)
+    if not chosen.any():  # what is left are patches that stand alone, or groups that are too dear together
+        alone = rank_upgrades(better[:, useful], pixel_costs(grid, table)[:, useful])
+        chosen = useful[solve(alone, len(shown), lambda choices: fits(useful[choices]))]
     gain = np.zeros((grid.shape[0] + 1, grid.shape[1] + 1))
     gain[1:, 1:] = (now - better[np.arange(len(shown)), chosen]).reshape(grid.shape).cumsum(axis=0).cumsum(axis=1)
 
@@ -44,13 +45,13 @@ def next_tiles(error: np.ndarray, branch_map: np.ndarray, grid: Grid, halo: int,
     for branch, box in zip(tiles.branch.tolist(), (-(-tiles.box // grid.patch)).tolist(), strict=True):
 
         def short(part: Box, branch: int = branch) -> bool:
-            pixels = area(around(part, grid, halo))
+            pixels = area(with_halo(part, grid, halo))
             return pixels <= largest and table.one_pass(branch, pixels) <= longest
 
         for part in halves(tuple(box), short):
             top, left_side, bottom, right = part
             gained = gain[bottom, right] - gain[top, right] - gain[bottom, left_side] + gain[top, left_side]
-            cost = table.one_pass(branch, area(around(part, grid, halo)))
+            cost = table.one_pass(branch, area(with_halo(part, grid, halo)))
             if gained > 1e-12 * gain[-1, -1]:  # part of one sub-net everywhere may be no better, but for rounding
                 ranked.append((gained / max(cost, 1e-12), branch, part))
     ranked.sort(key=lambda tile: -tile[0])

@@ -32,7 +32,7 @@ class Upgrades:
     gain: np.ndarray
     """By how much the error falls, positive: (steps,)."""
     cost: np.ndarray
-    """What it adds before merging: (steps,)."""
+    """What it adds before merging, to the branch before it where some were left out: (steps,)."""
 
 
 def rank_upgrades(error: np.ndarray, cost: np.ndarray) -> Upgrades:

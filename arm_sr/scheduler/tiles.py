@@ -35,13 +35,9 @@ class Tiles:
         top, left, bottom, right = self.outer.T
         return (bottom - top) * (right - left)
 
-    def costs(self, table: CostTable) -> np.ndarray:
-        """Cost of each tile: (tiles,)."""
-        return table.per_call[self.branch] + table.per_pixel[self.branch] * self.computed_pixels
-
     def cost(self, table: CostTable) -> float:
         """Sum over the tiles; interpolation is not in it."""
-        return float(np.sum(self.costs(table)))
+        return float(np.sum(table.per_call[self.branch] + table.per_pixel[self.branch] * self.computed_pixels))
 
 
 def seams(owner: np.ndarray, grid: Grid, scale: int) -> Iterator[tuple[int, int, slice]]:
@@ -61,17 +57,17 @@ def seams(owner: np.ndarray, grid: Grid, scale: int) -> Iterator[tuple[int, int,
 
 
 Box = tuple[int, int, int, int]
-"""top, left, bottom, right, end exclusive."""
+"""top, left, bottom, right, end exclusive; in patches or in LR pixels."""
 
 
 def area(box: Box) -> int:
-    """Units in a box."""
+    """How many patches, or LR pixels, are in a box."""
     top, left, bottom, right = box
     return (bottom - top) * (right - left)
 
 
-def around(box: Box, grid: Grid, halo: int) -> Box:
-    """A box of patches with its halo, as far as the picture goes, in LR pixels."""
+def with_halo(box: Box, grid: Grid, halo: int) -> Box:
+    """A box in patches with its halo, as far as the picture goes: a box in LR pixels."""
     top, left, bottom, right = box
     patch = grid.patch
     return (
@@ -83,7 +79,7 @@ def around(box: Box, grid: Grid, halo: int) -> Box:
 
 
 def halved(box: Box) -> tuple[Box, Box]:
-    """The halves of a box, cut across its longer side."""
+    """The halves of a box of more than one patch or pixel, cut across its longer side."""
     top, left, bottom, right = box
     if bottom - top >= right - left:
         middle = (top + bottom) // 2
@@ -93,7 +89,7 @@ def halved(box: Box) -> tuple[Box, Box]:
 
 
 def halves(box: Box, fits: Callable[[Box], bool]) -> Iterator[Box]:
-    """A box halved, and so on, until a part fits or is one unit."""
+    """A box halved, and so on, until a part fits or is one patch or pixel."""
     if area(box) == 1 or fits(box):
         yield box
     else:
@@ -140,8 +136,7 @@ def affordable(grid: Grid, halo: int, table: CostTable, left: float) -> Callable
     # Merging costs at least the patches without halo and at most a tile for each patch; only between the two
     # bounds must it be done to know. The slack keeps rounding from deciding.
     alone = np.outer(np.diff(grid.row_edges) + 2 * halo, np.diff(grid.col_edges) + 2 * halo).ravel()
-    per_call, per_pixel = table.per_call.copy(), table.per_pixel.copy()
-    per_call[0] = per_pixel[0] = 0  # the interpolation is there anyway
+    per_call, per_pixel = table.added
 
     def fits(choices: np.ndarray) -> np.ndarray:
         pixel = per_pixel[choices]

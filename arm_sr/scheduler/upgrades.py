@@ -7,11 +7,9 @@ from ..patches import Grid
 from .solver import Upgrades, join_isolated, rank_upgrades
 
 
-def apart(grid: Grid, table: CostTable) -> np.ndarray:
+def pixel_costs(grid: Grid, table: CostTable) -> np.ndarray:
     """What the pixels of every patch cost under every branch, halo and calls left out: (patches, branches)."""
-    per_pixel = table.per_pixel.copy()
-    per_pixel[0] = 0  # the interpolation is there anyway
-    return np.outer(grid.areas, per_pixel)
+    return np.outer(grid.areas, table.added[1])
 
 
 def joined_upgrades(error: np.ndarray, grid: Grid, halo: int, table: CostTable) -> Upgrades:
@@ -23,15 +21,15 @@ def joined_upgrades(error: np.ndarray, grid: Grid, halo: int, table: CostTable) 
         halo: LR pixels around a tile.
         table: what a tile costs.
     """
-    each = apart(grid, table)
+    cost = pixel_costs(grid, table)
     up_from = _up_from(table, grid.patch**2, (grid.patch + 2 * halo) ** 2)
-    return join_isolated(rank_upgrades(error, each), error, each, grid.shape, up_from)
+    return join_isolated(rank_upgrades(error, cost), error, cost, grid.shape, up_from)
 
 
 def _up_from(table: CostTable, patch: int, tile: int) -> np.ndarray:
     """For every branch the lowest from which a patch in its midst goes up to it for less than a tile of its own costs:
     (branches,). `patch` and `tile` are LR pixels without and with halo."""
-    alone, along = table.per_call + table.per_pixel * tile, table.per_pixel * patch
-    alone[0] = 0  # the interpolation is there anyway
+    per_call, per_pixel = table.added
+    alone, along = per_call + per_pixel * tile, per_pixel * patch
     lowest = [np.append(alone[:branch] >= price, True).argmax() for branch, price in enumerate(along)]
     return np.maximum.accumulate(lowest)

@@ -3,13 +3,14 @@
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import cost_tables, few, make_cost, routed_grids
 
 from arm_sr.patches import Grid
 from arm_sr.scheduler.next_tiles import next_tiles
-from arm_sr.scheduler.tiles import Box, area, around
+from arm_sr.scheduler.tiles import Box, area, with_halo
 
 
 def gain(branch: int, box: Box, error: np.ndarray, shown: np.ndarray, grid: Grid) -> float:
@@ -34,7 +35,7 @@ def test_tiles_are_worth_it_and_affordable(routed, table, halo, share, piece, se
 
     tiles = next_tiles(error, shown, grid, halo, table, left, piece, 1 << 20)
 
-    costs = np.array([table.one_pass(branch, area(around(box, grid, halo))) for branch, box in tiles])
+    costs = np.array([table.one_pass(branch, area(with_halo(box, grid, halo))) for branch, box in tiles])
     gained = np.array([gain(branch, box, error, shown, grid) for branch, box in tiles])
     assert np.isfinite(piece) or costs.sum() <= left
     assert (gained > 0).all()
@@ -64,9 +65,19 @@ def test_an_upgrade_pays_for_the_whole_patch():
         assert branches == [branch for branch, _ in tiles]
 
 
-def test_a_branch_that_gains_nothing_is_not_run():
-    """Such as one that is not ready, which is given the error of the one before."""
+@pytest.mark.parametrize("per_pixel", [[0, 2, 3], [0, 2, 2], [0, 2, 1]])
+@pytest.mark.parametrize("left", [20.0, 32.0, 64.0, np.inf])
+def test_a_branch_that_gains_nothing_is_not_run(per_pixel, left):
+    """Such as one that is not ready, which is given the error of the one before, even where it costs less."""
     error = np.array([[3.0, 2.0, 2.0], [3.0, 2.0, 2.0]])
-    table = make_cost([0, 0, 0], [0, 1, 2])
-    tiles = next_tiles(error, np.array([[0, 0]]), Grid(4, 8, 4), 0, table, np.inf, np.inf, 1 << 20)
-    assert [(1, (0, 0, 1, 2))] == tiles
+    tiles = next_tiles(error, np.array([[0, 0]]), Grid(4, 8, 4), 0, make_cost([0, 0, 0], per_pixel), left, np.inf, 99)
+    assert {20.0: [], 32.0: [(1, (0, 0, 1, 1))]}.get(left, [(1, (0, 0, 1, 2))]) == tiles
+
+
+def test_a_patch_that_stands_alone_is_run_when_there_is_nothing_else():
+    """Beside others it would wait until its neighbours are worth it too."""
+    error = np.full((9, 2), 2.0)
+    error[4, 1] = 1.0
+    for shown, expected in ((np.zeros((3, 3), int), [(1, (1, 1, 2, 2))]), (np.eye(3, dtype=int), [])):
+        tiles = next_tiles(error, shown, Grid(12, 12, 4), 2, make_cost([0, 1], [0, 1]), 70, np.inf, 99)
+        assert expected == tiles

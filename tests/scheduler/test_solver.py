@@ -3,6 +3,7 @@
 import itertools
 import math
 from fractions import Fraction
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,8 +12,12 @@ from hypothesis import strategies as st
 from strategies import cost_tables, few, grids, make_cost
 
 from arm_sr.patches import Grid
+from arm_sr.scheduler import solver
 from arm_sr.scheduler.solver import PROBED, PROBES, join_isolated, rank_upgrades, solve, trade_off
 from arm_sr.scheduler.tiles import merge
+
+FEW_AT_ONCE = st.sampled_from([1, PROBED])
+"""For small pictures too the search narrows down, or it is over at once."""
 
 # Whole numbers, so that costs and errors add up exactly and ties are ties.
 
@@ -218,8 +223,8 @@ def test_equal_patches_get_equal_shares():
 
 
 @few
-@given(problems(), st.floats(0, 1))
-def test_fits_is_asked_a_few_times(problem, share):
+@given(problems(), st.floats(0, 1), FEW_AT_ONCE)
+def test_fits_is_asked_a_few_times(problem, share, probed):
     """Two searches, however many upgrades there are; no question is empty."""
     error, cost = problem
     limit, calls = share * cost[:, -1].sum(), []
@@ -229,8 +234,9 @@ def test_fits_is_asked_a_few_times(problem, share):
         return within(cost, limit)(choices)
 
     upgrades = rank_upgrades(error, cost)
-    solve(upgrades, len(error), fits)
-    most = max(PROBES, PROBED // len(error))
+    with mock.patch.object(solver, "PROBED", probed):
+        solve(upgrades, len(error), fits)
+    most = max(PROBES, probed // len(error))
     assert len(calls) <= 2 * math.log(len(upgrades.patch) + 1, most) + 2
     assert all(1 <= count <= most for count in calls)
 
@@ -289,11 +295,12 @@ def pictures(draw):
 
 
 @few
-@given(pictures(), st.lists(st.floats(0, 2), min_size=2, max_size=12))
-def test_a_larger_limit_never_gives_a_larger_error(picture, shares):
+@given(pictures(), st.lists(st.floats(0, 2), min_size=2, max_size=12), FEW_AT_ONCE)
+def test_a_larger_limit_never_gives_a_larger_error(picture, shares, probed):
     """Halo and calls included: any two limits, over and under one pass of the largest sub-net."""
     largest = picture.table.one_pass(-1, int(picture.areas.sum()))
-    errors = [total(picture.error, picture.solve(share * largest)) for share in sorted(shares)]
+    with mock.patch.object(solver, "PROBED", probed):
+        errors = [total(picture.error, picture.solve(share * largest)) for share in sorted(shares)]
     assert sorted(errors, reverse=True) == errors
 
 

@@ -16,7 +16,7 @@ from .backends import Backend
 from .cost import CostTable
 from .patches import Grid
 from .scheduler.next_tiles import next_tiles
-from .scheduler.tiles import Box, area, halved, seams, with_halo
+from .scheduler.tiles import Box, area, box_cost, halved, seams, with_halo
 from .stitch import LARGEST, keep_flat_borders, paste, soften_seams
 
 SHARE = 1 / 2
@@ -118,7 +118,7 @@ class Anytime:
         """Whether a tile, a box in patches, may be begun when `left` milliseconds remain."""
         if self.pace is None:
             return left >= FIRST_MS
-        ms = self.pace * self._table.one_pass(branch, area(with_halo(box, self.grid, self._halo)))
+        ms = self.pace * box_cost(branch, box, self.grid, self._halo, self._table)
         return SAFETY * ms <= left and (area(box) == 1 or ms <= _longest(left))
 
     def _run(self, branch: int, box: Box) -> None:

@@ -17,13 +17,7 @@ from .models import ModelCard
 from .patches import PATCH, Grid
 from .scheduler import Budget, Plan
 from .scheduler.policy import eta_rule, parse_eta
-from .scheduler.solver import (
-    or_everywhere,
-    solve,
-    total_error,
-    trade_off,
-    trade_off_curve,
-)
+from .scheduler.solver import or_everywhere, solve, total_error, trade_off, trade_off_curve
 from .scheduler.tiles import affordable, merge, merged_cost
 from .scheduler.total import MOST_ETA, Curve
 from .scheduler.upgrades import joined_upgrades

@@ -196,6 +196,7 @@ def test_networks_are_branches_cheapest_first(tmp_path, photo):
     assert np.array_equal(upscaler.backend.run("small", photo[None, :50, :70])[0], alone)
     cost = calibrate(upscaler.card, upscaler.backend)
     assert card.branches == cost.branches
+    assert min(cost.one_pass(1, 10**5), cost.one_pass(2, 10**5)) > 0
     assert (np.diff(CostTable.of_macs(card).per_pixel) > 0).all()
 
     assert_routed(card, photo)

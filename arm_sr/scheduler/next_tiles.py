@@ -5,7 +5,7 @@ import numpy as np
 from ..cost import CostTable
 from ..patches import Grid
 from .solver import or_everywhere, rank_upgrades, solve
-from .tiles import Box, affordable, area, halves, merge, with_halo
+from .tiles import Box, affordable, area, box_cost, halves, merge, with_halo
 from .upgrades import joined_upgrades, pixel_costs
 
 
@@ -45,13 +45,12 @@ def next_tiles(error: np.ndarray, branch_map: np.ndarray, grid: Grid, halo: int,
     for branch, box in zip(tiles.branch.tolist(), (-(-tiles.box // grid.patch)).tolist(), strict=True):
 
         def short(part: Box, branch: int = branch) -> bool:
-            pixels = area(with_halo(part, grid, halo))
-            return pixels <= largest and table.one_pass(branch, pixels) <= longest
+            return area(with_halo(part, grid, halo)) <= largest and box_cost(branch, part, grid, halo, table) <= longest
 
         for part in halves(tuple(box), short):
             top, left_side, bottom, right = part
             gained = gain[bottom, right] - gain[top, right] - gain[bottom, left_side] + gain[top, left_side]
-            cost = table.one_pass(branch, area(with_halo(part, grid, halo)))
+            cost = box_cost(branch, part, grid, halo, table)
             if gained > 1e-12 * gain[-1, -1]:  # part of one sub-net everywhere may be no better, but for rounding
                 ranked.append((gained / max(cost, 1e-12), branch, part))
     ranked.sort(key=lambda tile: -tile[0])

@@ -78,6 +78,11 @@ def with_halo(box: Box, grid: Grid, halo: int) -> Box:
     )
 
 
+def box_cost(branch: int, box: Box, grid: Grid, halo: int, table: CostTable) -> float:
+    """What a tile of a box in patches costs, halo included."""
+    return table.one_pass(branch, area(with_halo(box, grid, halo)))
+
+
 def halved(box: Box) -> tuple[Box, Box]:
     """The halves of a box of more than one patch or pixel, cut across its longer side."""
     top, left, bottom, right = box

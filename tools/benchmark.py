@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from arm_sr.api import Upscaler
 from arm_sr.atomic import write_bytes
 from arm_sr.backends.threads import MOST, allowed_threads
 from arm_sr.calibration import cached_or_measured, calibrate, machine
@@ -50,7 +51,7 @@ from arm_sr.evaluation.arms import (
     superres_arm,
     trade_off_arm,
 )
-from arm_sr.evaluation.benchmark import compare, deadlines, planned_psnr
+from arm_sr.evaluation.benchmark import compare, deadlines, planned_psnr, spread_calls
 from arm_sr.evaluation.benchmark_report import as_good_lines, markdown, plot
 from arm_sr.evaluation.overhead import SHARE, inference, planning, predictions, thread_scaling
 from arm_sr.evaluation.pairs import Pair, read_pairs
@@ -67,6 +68,8 @@ SHARES = tuple(tenth / 10 for tenth in range(1, 11))
 """Budgets whose predicted time is compared with the real one, as shares of the largest sub-net's."""
 PLANNED = 0.7
 """Share of a deadline that the plan gets with which it is compared."""
+CALIBRATIONS = 5
+"""How often the machine is calibrated while deadlines are tried."""
 
 
 def main() -> None:
@@ -279,21 +282,23 @@ def workers(args: argparse.Namespace) -> dict[str, Any]:
 
 def deadline(args: argparse.Namespace) -> dict[str, Any]:
     """Deadlines from the time of interpolation to that of the largest sub-net; half of them with a core taken away.
-    The machine is calibrated anew, because its speed may have changed.
-
-    After the idle half, the same by plans for `PLANNED` of every deadline, to be compared with.
+    In the idle half the machine is calibrated `CALIBRATIONS` times, because its speed drifts, and each call is compared
+    with a plan for `PLANNED` of its deadline.
     """
     engines, pairs = engines_of(args), pairs_of(args)
     each = max(1, round(args.calls / 20 / len(pairs))) * 10  # so many in every tenth of the time, of every picture
-    rows = []
+    rows, spread = [], spread_calls(len(pairs), each)
     for engine in engines:
-        upscaler = engine.upscaler()
-        upscaler.load()
-        calibrate(upscaler.card, upscaler.backend)
         for load in ("idle", "one core taken"):
-            taken = nullcontext() if load == "idle" else one_core_taken()
-            with taken, tqdm(total=each * len(pairs), desc=load, unit="call") as bar:
-                calls = deadlines(upscaler, pairs, each, bar.update)
+            idle, parts, planned = load == "idle", [], []
+            with nullcontext() if idle else one_core_taken(), tqdm(total=len(spread), desc=load, unit="call") as bar:
+                for some in np.array_split(spread, CALIBRATIONS if idle else 1):
+                    if idle:
+                        upscaler = calibrated(engine)
+                    parts.append(deadlines(upscaler, pairs, some, bar.update))
+                    if idle:
+                        planned += [planned_psnr(upscaler, pairs[int(n)], PLANNED * ms) for n, _, ms, *_ in parts[-1]]
+            calls = np.concatenate(parts)
             late, tenth = calls[:, 3] - calls[:, 2], (10 * calls[:, 1]).astype(int)
             means = [float(calls[tenth == part, 4].mean()) for part in range(10)]
             rows.append({"engine": str(engine), "load": load, "calls": len(calls), "psnr": means,
@@ -303,8 +308,7 @@ def deadline(args: argparse.Namespace) -> dict[str, Any]:
                 f"within the deadline plus 5 ms, latest {late.max():+.1f} ms; mean RGB PSNR by tenth of the time "
                 f"{' '.join(f'{value:.2f}' for value in means)}"
             )
-            if load == "idle":
-                planned = [planned_psnr(upscaler, pairs[int(call[0])], PLANNED * call[2]) for call in calls]
+            if idle:
                 gain = calls[:, 4] - planned
                 gains = [float(gain[tenth == part].mean()) for part in range(10)]
                 rows[-1] |= {"gain_over_plan": gains, "as_good_as_plan": float((gain >= 0).mean())}
@@ -314,6 +318,14 @@ def deadline(args: argparse.Namespace) -> dict[str, Any]:
                     f"{(gain >= 0).mean():.0%} of the calls at least as good"
                 )
     return told(args, engines, pairs, rows=rows)
+
+
+def calibrated(engine: Engine) -> Upscaler:
+    """An upscaler with the machine's costs of this minute and its sub-nets loaded."""
+    calibrate(load_model(engine.model), engine.backend)
+    upscaler = engine.upscaler()
+    upscaler.load()
+    return upscaler
 
 
 @contextmanager

@@ -4,7 +4,7 @@
 #     tools/figures.sh DATA [quality routing time arm overhead prediction deadline threads scores backbones]
 #
 # DATA holds folders of ground truth: test/Set5, test/Set14, test/B100, test/Urban100, val and val4k, for scores also
-# train. Everything takes about an hour and a half; the machine must be idle. Needs the extras train, openvino and plot.
+# train. Everything takes about two hours; the machine must be idle. Needs the extras train, openvino and plot.
 # bmodels, which is not among all, takes as long again and needs the TPU's compiler (docs/tpu.md), but no idle machine.
 set -euo pipefail
 data=$(realpath "${1:?usage: figures.sh DATA [NAME...]}")
@@ -73,13 +73,15 @@ figures_arm() {
     cat <<'TEXT'
 # Against ARM's own procedure
 
-Patches of 32 at a step of 28, one call each, ARM's table and rule, on the same sub-nets; one thread. Its eta are of those that its
-published test goes through: `best` and multiples of the cost of the largest net (here 1 and 2; 4 is hardly better than 2, and from 8 on
-it is nearly `best`). Trade-offs were chosen to be just as good.
+Patches of 32 at a step of 28, one call each, ARM's table and rule, on the same sub-nets; one thread. Its eta are `best`, with which its
+published code begins, and multiples of the cost of the largest net (1 and 2; 4 is hardly better than 2, and from 8 on it is nearly
+`best`). Trade-offs were chosen to be just as good. `val4k`:
 
 TEXT
-    benchmark curve --data "$data/val" --min-side 2040 --threads 1 --repeats 7 --budgets , --backend onnxruntime \
-        --trade-offs 1.2,2.8,6.8 --arm lut/plain-x4.arm.json --etas 1,2,best
+    local arm=(--threads 1 --repeats 7 --budgets , --backend onnxruntime --arm lut/plain-x4.arm.json --etas 1,2,best)
+    benchmark curve --data "$data/val4k" "${arm[@]}" --trade-offs 1.2,3,5
+    printf 'The 2040-pixel pictures of `val`:\n\n'
+    benchmark curve --data "$data/val" --min-side 2040 "${arm[@]}" --trade-offs 1.2,2.8,8
 }
 
 figures_overhead() {

@@ -93,14 +93,21 @@ def _set_beside(rows: list[dict[str, Any]], homes: Sequence[int], times: np.ndar
         row["as_good_engine_ratio"] = None if fastest is None else ratio(times[fastest], in_engine[number])
 
 
-def deadlines(upscaler: Upscaler, pairs: Sequence[Pair], each: int, done: Done = lambda count: None) -> np.ndarray:
-    """Deadline calls on every picture, spread from the time of interpolation to that of one pass of the largest
-    sub-net, all in random order; `upscaler` has loaded its sub-nets and is calibrated.
+def spread_calls(pictures: int, each: int) -> np.ndarray:
+    """So many calls on each of the pictures, in random order: number of the picture, and place from 0 to 1 between the
+    time of interpolation and that of one pass of the largest sub-net: (calls, 2)."""
+    calls = [(number, (place + 0.5) / each) for number in range(pictures) for place in range(each)]
+    return np.random.default_rng(0).permutation(np.array(calls))
+
+
+def deadlines(upscaler: Upscaler, pairs: Sequence[Pair], calls: np.ndarray,
+              done: Done = lambda count: None) -> np.ndarray:  # fmt: skip
+    """Call with deadlines; `upscaler` has loaded its sub-nets and is calibrated.
 
     Args:
         upscaler: what is called.
         pairs: pictures with their ground truth.
-        each: calls for each of them.
+        calls: from `spread_calls`, or some of them.
         done: progress.
 
     Returns:
@@ -112,10 +119,8 @@ def deadlines(upscaler: Upscaler, pairs: Sequence[Pair], each: int, done: Done =
         shortest = min(timed(partial(interpolate, pair.lr, upscaler.scale))[1] for _ in range(9))
         largest = upscaler.planner.measured_cost.one_pass(-1, pair.lr.shape[0] * pair.lr.shape[1])
         limits.append((shortest, largest))
-    calls = [(number, (place + 0.5) / each) for number in range(len(pairs)) for place in range(each)]
     rows = []
-    for index in np.random.default_rng(0).permutation(len(calls)):
-        number, place = calls[index]
+    for number, place in ((int(number), float(place)) for number, place in calls):
         limit = limits[number][0] + place * (limits[number][1] - limits[number][0])
         pair = pairs[number]
         result, took = timed(partial(upscaler.upscale, pair.lr, deadline=f"{limit:.3f}ms"))

@@ -23,7 +23,7 @@ from arm_sr.evaluation.arms import (
     routed_arm,
     static_arms,
 )
-from arm_sr.evaluation.benchmark import compare, deadlines
+from arm_sr.evaluation.benchmark import compare, deadlines, spread_calls
 from arm_sr.evaluation.benchmark_report import as_good_lines, markdown, plot
 from arm_sr.evaluation.pairs import Pair
 from arm_sr.imaging.metrics import psnr
@@ -186,7 +186,7 @@ def test_deadline_calls_are_spread(upscaler: Upscaler, pairs: list[Pair], tmp_pa
     """Of every picture evenly from the time of interpolation to that of the largest sub-net; each has its time."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     upscaler.load()
-    calls = deadlines(upscaler, pairs, 5)
+    calls = deadlines(upscaler, pairs, spread_calls(len(pairs), 5))
     for number, pair in enumerate(pairs):
         mine = calls[calls[:, 0] == number]
         mine = mine[np.argsort(mine[:, 1])]

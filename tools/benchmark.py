@@ -336,7 +336,7 @@ def one_core_taken() -> Iterator[None]:
     try:
         yield
     finally:
-        other.terminate()
+        other.kill()  # it has the handler of SIGTERM of this process
         other.join()
 
 

@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -216,9 +216,7 @@ def prediction(args: argparse.Namespace) -> dict[str, Any]:
     engines, pairs = engines_of(args), pairs_of(args)
     pictures, rows = {pair.name: pair.lr for pair in pairs}, []
     for engine in engines:
-        upscaler = engine.upscaler()
-        upscaler.load()
-        calibrate(upscaler.card, upscaler.backend)
+        upscaler = calibrated(engine)
         with tqdm(total=len(pictures) * len(SHARES) * (args.repeats + 1), desc=str(engine), unit="plan") as bar:
             found = predictions(upscaler, pictures, SHARES, args.repeats, bar.update)
         rows += [{"engine": str(engine), **row} for row in found]
@@ -289,35 +287,43 @@ def deadline(args: argparse.Namespace) -> dict[str, Any]:
     each = max(1, round(args.calls / 20 / len(pairs))) * 10  # so many in every tenth of the time, of every picture
     rows, spread = [], spread_calls(len(pairs), each)
     for engine in engines:
-        for load in ("idle", "one core taken"):
-            idle, parts, planned = load == "idle", [], []
-            with nullcontext() if idle else one_core_taken(), tqdm(total=len(spread), desc=load, unit="call") as bar:
-                for some in np.array_split(spread, CALIBRATIONS if idle else 1):
-                    if idle:
-                        upscaler = calibrated(engine)
-                    parts.append(deadlines(upscaler, pairs, some, bar.update))
-                    if idle:
-                        planned += [planned_psnr(upscaler, pairs[int(n)], PLANNED * ms) for n, _, ms, *_ in parts[-1]]
-            calls = np.concatenate(parts)
-            late, tenth = calls[:, 3] - calls[:, 2], (10 * calls[:, 1]).astype(int)
-            means = [float(calls[tenth == part, 4].mean()) for part in range(10)]
-            rows.append({"engine": str(engine), "load": load, "calls": len(calls), "psnr": means,
-                         "within_5_ms": float((late <= 5).mean()), "latest_ms": float(late.max())})  # fmt: skip
-            print(
-                f"- {engine}, {load}: {len(calls)} calls up to {calls[:, 2].max():.0f} ms, {(late <= 5).mean():.1%} "
-                f"within the deadline plus 5 ms, latest {late.max():+.1f} ms; mean RGB PSNR by tenth of the time "
-                f"{' '.join(f'{value:.2f}' for value in means)}"
-            )
-            if idle:
-                gain = calls[:, 4] - planned
-                gains = [float(gain[tenth == part].mean()) for part in range(10)]
-                rows[-1] |= {"gain_over_plan": gains, "as_good_as_plan": float((gain >= 0).mean())}
-                print(
-                    f"- {engine}, against plans for {PLANNED} of the time: "
-                    f"{' '.join(f'{value:+.3f}' for value in gains)} dB, "
-                    f"{(gain >= 0).mean():.0%} of the calls at least as good"
-                )
+        parts, planned = [], []
+        with tqdm(total=len(spread), desc="idle", unit="call") as bar:
+            for some in np.array_split(spread, CALIBRATIONS):
+                upscaler = calibrated(engine)
+                parts.append(deadlines(upscaler, pairs, some, bar.update))
+                planned += [planned_psnr(upscaler, pairs[int(n)], PLANNED * ms) for n, _, ms, *_ in parts[-1]]
+        calls = np.concatenate(parts)
+        rows.append(kept(engine, "idle", calls))
+        gain = calls[:, 4] - planned
+        gains = by_tenth(calls, gain)
+        rows[-1] |= {"gain_over_plan": gains, "as_good_as_plan": float((gain >= 0).mean())}
+        print(
+            f"- {engine}, against plans for {PLANNED} of the time: {' '.join(f'{value:+.3f}' for value in gains)} dB, "
+            f"{(gain >= 0).mean():.0%} of the calls at least as good"
+        )
+        with one_core_taken(), tqdm(total=len(spread), desc="one core taken", unit="call") as bar:
+            calls = deadlines(upscaler, pairs, spread, bar.update)
+        rows.append(kept(engine, "one core taken", calls))
     return told(args, engines, pairs, rows=rows)
+
+
+def kept(engine: Engine, load: str, calls: np.ndarray) -> dict[str, Any]:
+    """Print and return how well the deadlines of `calls`, as `deadlines` gives them, were kept."""
+    late, means = calls[:, 3] - calls[:, 2], by_tenth(calls, calls[:, 4])
+    print(
+        f"- {engine}, {load}: {len(calls)} calls up to {calls[:, 2].max():.0f} ms, {(late <= 5).mean():.1%} "
+        f"within the deadline plus 5 ms, latest {late.max():+.1f} ms; mean RGB PSNR by tenth of the time "
+        f"{' '.join(f'{value:.2f}' for value in means)}"
+    )
+    return {"engine": str(engine), "load": load, "calls": len(calls), "psnr": means,
+            "within_5_ms": float((late <= 5).mean()), "latest_ms": float(late.max())}  # fmt: skip
+
+
+def by_tenth(calls: np.ndarray, values: np.ndarray) -> list[float]:
+    """Means of `values`, one a call, over the calls in each tenth of the time."""
+    tenth = (10 * calls[:, 1]).astype(int)
+    return [float(values[tenth == part].mean()) for part in range(10)]
 
 
 def calibrated(engine: Engine) -> Upscaler:

@@ -120,7 +120,7 @@ def deadlines(upscaler: Upscaler, pairs: Sequence[Pair], calls: np.ndarray,
         largest = upscaler.planner.measured_cost.one_pass(-1, pair.lr.shape[0] * pair.lr.shape[1])
         limits.append((shortest, largest))
     rows = []
-    for number, place in ((int(number), float(place)) for number, place in calls):
+    for number, place in zip(calls[:, 0].astype(int), calls[:, 1], strict=True):
         limit = limits[number][0] + place * (limits[number][1] - limits[number][0])
         pair = pairs[number]
         result, took = timed(partial(upscaler.upscale, pair.lr, deadline=f"{limit:.3f}ms"))

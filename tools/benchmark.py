@@ -347,7 +347,8 @@ def one_core_taken() -> Iterator[None]:
 
 
 def _busy() -> None:
-    while True:
+    parent = multiprocessing.parent_process()
+    while parent and parent.is_alive():
         pass
 
 

@@ -79,9 +79,11 @@ published code begins, and multiples of the cost of the largest net (1 and 2; 4 
 
 TEXT
     local arm=(--threads 1 --repeats 7 --budgets , --backend onnxruntime --arm lut/plain-x4.arm.json --etas 1,2,best)
-    benchmark curve --data "$data/val4k" "${arm[@]}" --trade-offs 1.2,3,5
+    benchmark curve --data "$data/val4k" "${arm[@]}" --trade-offs 1.15,2.6,4.6
     printf 'The 2040-pixel pictures of `val`:\n\n'
-    benchmark curve --data "$data/val" --min-side 2040 "${arm[@]}" --trade-offs 1.2,2.8,8
+    benchmark curve --data "$data/val" --min-side 2040 "${arm[@]}" --trade-offs 1.1,2.8,7.5
+    printf 'Urban100:\n\n'
+    benchmark curve --data "$data/test/Urban100" "${arm[@]}" --trade-offs 0.7,1.2,4.7
 }
 
 figures_overhead() {

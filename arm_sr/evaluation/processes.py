@@ -3,9 +3,11 @@
 import logging
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,12 +22,28 @@ T = TypeVar("T")
 
 
 def in_fresh_process(run: Callable[..., T], *args: object) -> T:
-    """What `run` returns, or raises, in a new interpreter; BackendError when that one dies."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    """What `run` returns, or raises, in a new interpreter, which ends with this one; BackendError when it dies."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_end_with_parent) as pool:
         try:
             return pool.submit(run, *args).result()
         except BrokenProcessPool as error:
             raise BackendError("a process of its own died; there may be too little memory") from error
+        except KeyboardInterrupt:  # a signal; leaving waits for what is running
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def with_threads(threads: int, run: Callable[..., T], *args: object) -> T:

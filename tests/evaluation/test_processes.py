@@ -1,6 +1,9 @@
 """Fresh processes: their processors, their memory, and how they end."""
 
 import os
+import signal
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -44,3 +47,18 @@ def test_the_memory_of_a_process_that_dies_is_not_known(caplog: pytest.LogCaptur
     """Which is no reason to lose the times."""
     assert peak_rss(Arm("engine", "static", "w64", partial(os._exit, 1)), np.zeros((4, 4, 3), np.uint8)) is None
     assert "engine static w64 is not known" in caplog.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_process_ends_with_the_one_that_waits_for_it(number: signal.Signals) -> None:
+    """However that is ended."""
+    run = (
+        "from arm_sr.cli import run_tool; from arm_sr.evaluation.processes import in_fresh_process\n"
+        "run_tool(lambda: in_fresh_process(exec, 'print(\"begun\", flush=True); import time; time.sleep(60)'))"
+    )
+    with subprocess.Popen([sys.executable, "-c", run], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as waiting:
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == b"begun\n"
+        waiting.send_signal(number)
+        assert waiting.communicate(timeout=20) == (b"", None)  # both held the other end
+        assert waiting.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -signal.SIGKILL}[number]

@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -35,7 +36,8 @@ def in_fresh_process(run: Callable[..., T], *args: object) -> T:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it is killed."""
+    """End this process when the one that started it is killed, and unwind it when that one terminates it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

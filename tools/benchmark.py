@@ -55,7 +55,7 @@ from arm_sr.evaluation.benchmark import compare, deadlines, planned_psnr, spread
 from arm_sr.evaluation.benchmark_report import as_good_lines, markdown, plot
 from arm_sr.evaluation.overhead import SHARE, inference, planning, predictions, thread_scaling
 from arm_sr.evaluation.pairs import Pair, read_pairs
-from arm_sr.evaluation.processes import checked_threads, peak_rss, with_threads
+from arm_sr.evaluation.processes import checked_threads, end_with_parent, peak_rss, with_threads
 from arm_sr.imaging.folders import list_images
 from arm_sr.imaging.io import read_image
 from arm_sr.models import load_model
@@ -342,13 +342,13 @@ def one_core_taken() -> Iterator[None]:
     try:
         yield
     finally:
-        other.kill()  # it has the handler of SIGTERM of this process
+        other.kill()  # SIGTERM would only unwind it, with a traceback
         other.join()
 
 
 def _busy() -> None:
-    parent = multiprocessing.parent_process()
-    while parent and parent.is_alive():
+    end_with_parent()
+    while True:
         pass
 
 

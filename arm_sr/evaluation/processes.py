@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 def in_fresh_process(run: Callable[..., T], *args: object) -> T:
     """What `run` returns, or raises, in a new interpreter, which ends with this one; BackendError when it dies."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=end_with_parent) as pool:
         try:
             return pool.submit(run, *args).result()
         except BrokenProcessPool as error:
@@ -35,7 +35,7 @@ def in_fresh_process(run: Callable[..., T], *args: object) -> T:
             raise
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process when the one that started it is killed, and unwind it when that one terminates it."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     parent = multiprocessing.parent_process()

@@ -49,8 +49,8 @@ def test_the_memory_of_a_process_that_dies_is_not_known(caplog: pytest.LogCaptur
     assert "engine static w64 is not known" in caplog.text
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_process_ends_with_the_one_that_waits_for_it(number: signal.Signals) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_process_ends_with_the_one_that_waits_for_it(number: signal.Signals, status: int) -> None:
     """However that is ended."""
     run = (
         "from arm_sr.cli import run_tool; from arm_sr.evaluation.processes import in_fresh_process\n"
@@ -61,4 +61,4 @@ def test_a_process_ends_with_the_one_that_waits_for_it(number: signal.Signals) -
         assert waiting.stdout.readline() == b"begun\n"
         waiting.send_signal(number)
         assert waiting.communicate(timeout=20) == (b"", None)  # both held the other end
-        assert waiting.returncode == {signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}[number]
+        assert waiting.returncode == status
